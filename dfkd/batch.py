@@ -1,0 +1,86 @@
+"""What flows between synthesis and the trainer: pseudo batches one way, feedback the other.
+
+Shapes: B samples, L positions, D embedding width, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Union
+
+from torch import Tensor
+
+Text = Union[str, "tuple[str, str]"]
+"""One input of a classifier: a text, or a pair of texts for tasks with two text columns."""
+
+
+@dataclass(frozen=True)
+class PseudoBatch:
+    """B pseudo samples: either texts or embeddings, never both.
+
+    Args:
+        texts: B texts (or pairs); each model tokenizes them for itself.
+        embeddings: (B, L, D), to be injected above the embedding block.
+        attention_mask: (B, L), 1 for real positions; goes with ``embeddings``.
+        targets: class distribution asked for, (B, C); ``None`` where the strategy asks for none.
+        info: per-batch facts to log, name -> value.
+
+    Raises:
+        ValueError: the parts do not fit each other.
+    """
+
+    texts: tuple[Text, ...] | None = None
+    embeddings: Tensor | None = None
+    attention_mask: Tensor | None = None
+    targets: Tensor | None = None
+    info: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.texts is None) == (self.embeddings is None):
+            raise ValueError("a PseudoBatch holds either texts or embeddings")
+        if self.embeddings is not None:
+            self._check_embeddings(self.embeddings)
+        if len(self) == 0:
+            raise ValueError("a PseudoBatch holds at least one sample")
+        if self.targets is not None and (self.targets.dim() != 2 or len(self.targets) != len(self)):
+            raise ValueError(f"targets must be (B={len(self)}, C), got {tuple(self.targets.shape)}")
+
+    def _check_embeddings(self, embeddings: Tensor) -> None:
+        if embeddings.dim() != 3:
+            raise ValueError(f"embeddings must be (B, L, D), got {tuple(embeddings.shape)}")
+        mask = self.attention_mask
+        if mask is None or mask.shape != embeddings.shape[:2]:
+            found = None if mask is None else tuple(mask.shape)
+            raise ValueError(f"attention_mask must be {tuple(embeddings.shape[:2])}, got {found}")
+
+    def __len__(self) -> int:
+        if self.texts is not None:
+            return len(self.texts)
+        assert self.embeddings is not None
+        return len(self.embeddings)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What the trainer tells the strategy after a student step.
+
+    Args:
+        step: the student step just taken, from 0.
+        batch: the batch of that step.
+        teacher_logits: (B, C), detached.
+        student_logits: (B, C), detached, from before the step.
+        losses: loss terms by name.
+        fresh: False when the batch came from the replay pool.
+    """
+
+    step: int
+    batch: PseudoBatch
+    teacher_logits: Tensor
+    student_logits: Tensor
+    losses: Mapping[str, float]
+    fresh: bool = True
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(self.teacher_logits.shape), tuple(self.student_logits.shape)}
+        if len(shapes) != 1 or len(self.teacher_logits) != len(self.batch):
+            raise ValueError(f"logits must both be (B={len(self.batch)}, C), got {sorted(shapes)}")

@@ -1,0 +1,291 @@
+"""The command line: ``dfkd``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dfkd.errors import ConfigError, DfkdError
+
+# torch, transformers and datasets take seconds to import: each command imports what it needs, so that --help is quick
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False,
+    help="Data-free knowledge distillation of text classifiers.\n\n"
+    "Settings are given as `key=value`, for example `dfkd run data=ag_news teacher=teachers/ag strategy=as_dfd "
+    "student.layers=3 train.steps=600`. `dfkd strategies` lists strategies and their options; "
+    "`dfkd doctor` tells what this machine has.",
+)
+console = Console()
+Overrides = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings; values are read as YAML.", show_default=False)
+
+
+@app.command()
+def teacher(overrides: Optional[list[str]] = Overrides) -> None:
+    """Fine-tune an encoder into a teacher, on a data set's training split.
+
+    Needs `data=NAME` (or a YAML file) and `model=` a folder, `package:DIST` or hub name. More: `out`, `epochs`,
+    `batch_size`, `learning_rate`, `limit`, `seed`, `threads`, `precision`, and any `data.FIELD`.
+
+    Example: `dfkd teacher data=sst2 model=bert-base-uncased out=teachers/sst2 epochs=3`
+    """
+    from dfkd import config, teaching
+
+    _quiet_libraries()
+    data, settings = config.load_teacher(overrides or [])
+    console.print(f"teacher for {data.name} from {settings.model} -> {teaching.default_folder(data, settings)}")
+    with _bar("test items") as predicted:
+        facts = teaching.make_teacher(data, settings, quiet=not sys.stderr.isatty(), progress=predicted)
+    scores = facts["scores"]
+    console.print(f"trained on {facts['rows']} rows in {facts['seconds']:.0f} s")
+    console.print(_scores_line(scores) if scores else "no test split: no scores")
+
+
+@app.command()
+def run(overrides: Optional[list[str]] = Overrides) -> None:
+    """Distil one student; a finished run is only shown, an interrupted one goes on.
+
+    Needs `data=`, `teacher=` and `strategy=`. The student is `student=truncated` (with `student.layers`,
+    `student.keep`, `student.init`) or `student=pretrained` (with `student.model`). The budget is `train.steps` and
+    `train.teacher_queries`. `run=NAME` names the run folder.
+
+    Example: `dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd student.layers=3 seed=1`
+    """
+    from dfkd import pipeline
+    from dfkd.report import results, table
+
+    _quiet_libraries()
+    config = pipeline.load_config(overrides or [])
+    folder = Path(config.runs) / config.run_name()
+    console.print(f"run {folder}")
+    with run_listeners(config.data.labels) as listeners:
+        pipeline.run(config, listeners)
+    console.print(table.rich_table(table.rows(results.collect([folder]))))
+
+
+@app.command()
+def evaluate(
+    folder: Path = typer.Argument(..., help="A finished run, or the folder of a student or teacher."),
+    overrides: Optional[list[str]] = Overrides,
+) -> None:
+    """Score a finished student (or any classifier) on a data set's test split.
+
+    Needs `data=NAME`, unless FOLDER is a run, which knows its own.
+
+    Example: `dfkd evaluate runs/sst2/as_dfd-truncated-seed0 data.files.test=other.csv`
+    """
+    from dfkd import pipeline
+
+    _quiet_libraries()
+    with _bar("test items") as predicted:
+        scores = pipeline.evaluate(folder, overrides or [], predicted)
+    console.print(_scores_line(scores))
+
+
+@app.command()
+def report(
+    folders: Optional[list[Path]] = typer.Argument(None, help="Run folders, searched for results; default: runs."),
+    out: Path = typer.Option(Path("report.html"), help="The page to write."),
+) -> None:
+    """Print the table of finished runs and write a page with table, curves, samples and configurations."""
+    from dfkd.report import page, results, table
+
+    found = results.collect(folders or [Path("runs")])
+    if not found:
+        fix = "run something first: dfkd run --help"
+        raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
+    console.print(table.rich_table(table.rows(found)))
+    page.write_page(found, [], out)
+    console.print(f"page: {out}")
+
+
+@app.command()
+def predict(
+    folder: Path = typer.Argument(..., help="A finished run, or the folder of a student."),
+    text: Optional[list[str]] = typer.Argument(None, help="Texts; without any, they are read from --file."),
+    file: Optional[Path] = typer.Option(None, help="A file with one text a line; - reads standard input."),
+    as_json: bool = typer.Option(False, "--json", help="JSON lines instead of a table."),
+) -> None:
+    """Classify texts with a finished student.
+
+    Example: `dfkd predict runs/sst2/as_dfd-truncated-seed0 "a warm and funny film"`
+    """
+    from dfkd import pipeline
+
+    _quiet_libraries()
+    texts = list(text or []) or _lines(file)
+    answers = pipeline.predict_texts(folder, texts)
+    if as_json:
+        for answer in answers:
+            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        return
+    table = Table("label", "probability", "text")
+    for answer in answers:
+        table.add_row(answer["label"], f"{answer['probability']:.3f}", answer["text"].replace("[", r"\["))
+    console.print(table)
+
+
+@app.command()
+def strategies(name: Optional[str] = typer.Argument(None, help="Show the options of this strategy.")) -> None:
+    """List strategies, or one strategy's options with their defaults."""
+    from dfkd import config
+    from dfkd.synthesis import registry
+
+    if name is None:
+        table = Table("strategy", "makes", "data-free", "what it does")
+        for known in registry.available():
+            options = registry.options(known, {})
+            data_free = "no" if options.uses_real_text else "yes"
+            table.add_row(known, options.injects, data_free, registry.describe(known)[0])
+        console.print(table)
+        console.print(f"presets (strategy=NAME): {', '.join(config.available('experiments/strategies'))}")
+        return
+    line, described = registry.describe(name)
+    table = Table("option", "type", "default", title=f"{name}: {line}")
+    for option in described:
+        table.add_row(f"strategy.{option.name}", option.type.replace("[", r"\["), str(option.default))
+    console.print(table)
+    documentation = registry.STRATEGIES.module(name).Options.__doc__ or ""
+    console.print(documentation.replace("[", r"\["))
+
+
+@app.command()
+def doctor() -> None:
+    """Tell versions, devices, free disk, and which models and data sets are found."""
+    from dfkd import doctor as checks
+
+    _quiet_libraries()
+    table = Table("what", "found")
+    for what, found in checks.findings():
+        table.add_row(what, found.replace("[", r"\["))
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point: errors of our own are printed without a traceback, and exit with 2; an interrupt with 130."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(130)
+    except DfkdError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
+        sys.exit(2)
+    except Exception as error:
+        # click's usage errors (wrong option, missing argument) know how to show themselves
+        if not hasattr(error, "format_message"):
+            raise
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(error.format_message())}", highlight=False)
+        sys.exit(2)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+class run_listeners:
+    """A progress bar over the steps of a run, with loss, agreement and class histogram.
+
+    Args:
+        labels: class names, for the histogram.
+    """
+
+    def __init__(self, labels: list[str]) -> None:
+        self.labels = labels
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+            TimeRemainingColumn(), TextColumn("{task.fields[facts]}"),
+        )
+        self.progress = Progress(*columns, console=console)
+        self.task: Any = None
+
+    def __enter__(self) -> Any:
+        from dfkd.pipeline import Listeners
+
+        self.progress.start()
+        return Listeners(stage=self.stage, step=self.step, predicted=self.predicted)
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def stage(self, text: str) -> None:
+        """Begin a new bar."""
+        self.task = self.progress.add_task(text, total=None, facts="")
+
+    def step(self, record: dict[str, Any], steps: int) -> None:
+        """Show a student step."""
+        total = sum(record["classes"]) or 1
+        shares = " ".join(f"{label[:8]} {100 * n // total}%" for label, n in zip(self.labels, record["classes"]))
+        facts = f"loss {record['loss']:.3f} agreement {record['agreement']:.2f} | {shares}"
+        self.progress.update(self.task, completed=record["step"] + 1, total=steps, facts=facts)
+
+    def predicted(self, done: int, total: int) -> None:
+        """Show predicted test items."""
+        self.progress.update(self.task, completed=done, total=total)
+
+
+class _bar:
+    """A progress bar that is called with (done, all)."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.progress = Progress(console=console)
+        self.task: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self.update
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show how far it is; the bar appears with the first call."""
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task(self.text, total=total)
+        self.progress.update(self.task, completed=done)
+
+
+def _lines(file: Path | None) -> list[str]:
+    if file is None:
+        raise ConfigError("no text to classify", fix="give texts, or --file FILE (- for standard input)")
+    try:
+        content = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read", expected="a UTF-8 text file", found=error) from error
+    lines = [line for line in content.splitlines() if line.strip()]
+    if not lines:
+        raise ConfigError(f"{file} holds no text", expected="one text a line")
+    return lines
+
+
+def _scores_line(scores: dict[str, float]) -> str:
+    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "calibration_error": "calibration error"}
+    return ", ".join(f"{names.get(name, name)} {100 * value:.2f} %" for name, value in scores.items())
+
+
+def _quiet_libraries() -> None:
+    """Silence the load reports and bars of the libraries; ours say what matters."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

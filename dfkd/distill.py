@@ -1,0 +1,296 @@
+"""The trainer: pseudo batches in, a student that answers as the teacher does out.
+
+Shapes: B samples, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterable, Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dfkd import seeding
+from dfkd.batch import Feedback, PseudoBatch
+from dfkd.config import TrainConfig
+from dfkd.errors import TrainingDiverged
+from dfkd.losses import distillation_kl
+from dfkd.models.split import Output
+from dfkd.models.teacher import Teacher
+from dfkd.pool import Pool
+from dfkd.runs import RunFolder, full_disk_reported
+from dfkd.synthesis.base import Synthesizer
+
+Record = dict[str, Any]
+SAMPLES_SHOWN = 8
+MEDIAN_WINDOW = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training gave: steps taken, and agreement on held-out pseudo samples (``None`` without any)."""
+
+    steps: int
+    heldout_agreement: float | None
+    heldout_samples: int
+
+
+class Distiller:
+    """Trains a student on what a strategy synthesizes and the teacher says of it.
+
+    Everything needed to go on after a kill is in the run folder's checkpoint; the same calls in a new process then
+    end with the same student, byte for byte.
+
+    Args:
+        teacher: frozen.
+        student: on the teacher's device.
+        synthesizer: the strategy.
+        config: budgets, rates, replay, selection.
+        folder: where metrics, samples and checkpoints go.
+        accelerator: device and precision.
+        seed: the replay pool's draws derive from it.
+        listen: called after each step with the record that is logged; ``None``: nobody listens.
+        describe: pseudo batch -> its samples as text, for ``samples.jsonl``; ``None``: no samples are kept.
+    """
+
+    def __init__(
+        self, teacher: Teacher, student: Any, synthesizer: Synthesizer, config: TrainConfig, folder: RunFolder,
+        accelerator: Accelerator, seed: int = 0, listen: Callable[[Record], None] | None = None,
+        describe: Callable[[PseudoBatch], Sequence[str]] | None = None,
+    ) -> None:
+        self.teacher, self.student, self.synthesizer = teacher, student, synthesizer
+        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.listen, self.describe = listen, describe
+        self.parameters = [p for p in student.parameters() if p.requires_grad] + list(synthesizer.parameters())
+        self.optimizer = build_optimizer(student, synthesizer.parameters(), config)
+        self.replay = seeding.generator(seed, "replay")
+        self.pool = Pool(folder.work / "pool", config.replay_capacity) if config.replay_share > 0 else None
+        self.heldout = Pool(folder.work / "heldout", config.heldout)
+        self.step = 0
+        self.recent: list[float] = []
+        self.best: dict[str, Any] | None = None
+        self.best_agreement = -1.0
+
+    def fit(self) -> Outcome:
+        """Train until the budget is spent, from the last checkpoint if there is one.
+
+        Raises:
+            TrainingDiverged: the loss is no number, or exploded.
+            DfkdError: the disk is full.
+        """
+        with full_disk_reported(self.folder.work):
+            self._restore()
+            if self.step == 0 and not self.heldout.sizes:
+                self._hold_out()
+            while self.step < self.config.steps and not self._queries_spent():
+                self._one_step()
+                self.step += 1
+                if self.step % self.config.checkpoint_every == 0:
+                    self._checkpoint()
+            return self._finish()
+
+    def _one_step(self) -> None:
+        started = time.perf_counter()
+        batch, teacher_logits, fresh = self._next_batch()
+        losses, student_logits = self._losses(batch, teacher_logits)
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        self._refuse_divergence(sum(values.values()))
+        self._update(sum(losses.values(), torch.zeros((), device=self.accelerator.device)))
+        feedback = Feedback(self.step, batch, teacher_logits.detach(), student_logits.detach(), values, fresh)
+        self.synthesizer.observe(feedback)
+        self._report(feedback, time.perf_counter() - started)
+
+    def _next_batch(self) -> tuple[PseudoBatch, Tensor, bool]:
+        """A batch, the teacher's logits for it, and whether it is fresh."""
+        if self.pool is not None and len(self.pool) and draws_replay(self.step, self.config.replay_share):
+            batch, logits = self.pool.sample(self.config.batch_size, self.replay)
+            return batch, logits.to(self.accelerator.device), False
+        with self.accelerator.autocast():
+            batch = self.synthesizer.synthesize(self.config.batch_size)
+            logits = self.teacher.label(batch).float()
+        if self.pool is not None:
+            self.pool.append(batch, logits, self.step)
+        return batch, logits, True
+
+    def _losses(self, batch: PseudoBatch, teacher_logits: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The loss terms by name, and the student's logits (B, C)."""
+        self.student.train()
+        with self.accelerator.autocast():
+            output = self.student.from_batch(batch)
+            logits = output.logits if isinstance(output, Output) else output
+            further = self.synthesizer.student_losses(self.student, batch)
+        return {"kd": distillation_kl(logits, teacher_logits, self.config.temperature), **further}, logits.float()
+
+    def _update(self, loss: Tensor) -> None:
+        """One step of the optimizer."""
+        done = progress(self.step, self.config, self._queries())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate_factor(done, self.config.warmup)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        if self.config.clip > 0:
+            self.accelerator.clip_grad_norm_(self.parameters, self.config.clip)
+        self.optimizer.step()
+
+    def _refuse_divergence(self, loss: float) -> None:
+        typical = statistics.median(self.recent) if len(self.recent) == MEDIAN_WINDOW else math.inf
+        # a small absolute floor: a loss near 0 may well double without harm
+        exploded = loss > self.config.explode_factor * max(typical, 1e-3)
+        if not math.isfinite(loss) or exploded:
+            what = "is no finite number" if not math.isfinite(loss) else f"is far above its median {typical:.4g}"
+            kept = self.step // self.config.checkpoint_every * self.config.checkpoint_every
+            raise TrainingDiverged(
+                f"training diverged at step {self.step}: the loss {loss:.4g} {what}\n"
+                f"  kept: {f'the checkpoint of step {kept}' if kept else 'no checkpoint yet'} in {self.folder.work}\n"
+                "  what to do: a lower train.learning_rate, train.clip=1, or precision=float32; "
+                "give it another name with run=NAME"
+            )
+        self.recent = [*self.recent, loss][-MEDIAN_WINDOW:]
+
+    def _report(self, feedback: Feedback, seconds: float) -> None:
+        """Log the step; look at the held-out samples and keep some fresh ones to show, where it is due."""
+        teacher_class = feedback.teacher_logits.argmax(dim=1)
+        record: Record = {"step": self.step, "loss": sum(feedback.losses.values()), **feedback.losses}
+        record["agreement"] = float((teacher_class == feedback.student_logits.argmax(dim=1)).float().mean())
+        record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        record["classes"] = torch.bincount(teacher_class, minlength=feedback.teacher_logits.shape[1]).tolist()
+        record |= {"fresh": feedback.fresh, "seconds": seconds}
+        record.update(feedback.batch.info)
+        if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps - 1:
+            if self.heldout.sizes:
+                record["heldout_agreement"] = self._look_at_heldout()
+            if feedback.fresh:
+                self._log_samples(feedback)
+        self.folder.log("metrics", record)
+        if self.listen is not None:
+            self.listen(record)
+
+    def _log_samples(self, feedback: Feedback) -> None:
+        if self.describe is None:
+            return
+        confidence, classes = feedback.teacher_logits.softmax(dim=1).max(dim=1)
+        shown = self.describe(feedback.batch)[:SAMPLES_SHOWN]
+        for index, text in enumerate(shown):
+            target = feedback.batch.targets[index].tolist() if feedback.batch.targets is not None else None
+            sample = {"step": self.step, "text": text, "teacher_class": self.teacher.labels[int(classes[index])]}
+            self.folder.log("samples", {**sample, "confidence": float(confidence[index]), "target": target})
+
+    def _hold_out(self) -> None:
+        """Set fresh pseudo samples aside before the first step; the student is never trained on them."""
+        left = self.config.heldout
+        while left > 0:
+            size = min(left, self.config.batch_size)
+            with self.teacher.counting_as("heldout"), self.accelerator.autocast():
+                batch = self.synthesizer.synthesize(size)
+                self.heldout.append(batch, self.teacher.label(batch).float(), step=-1)
+            left -= size
+
+    def _look_at_heldout(self) -> float:
+        """Agreement with the teacher on the held-out samples; remembers the best student if that is selected."""
+        agreement = self.heldout_agreement()
+        if self.config.select == "agreement" and agreement > self.best_agreement:
+            self.best_agreement = agreement
+            self.best = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
+        return agreement
+
+    def heldout_agreement(self) -> float:
+        """Share of the held-out pseudo samples on which student and teacher choose the same class."""
+        self.student.eval()
+        same = total = 0
+        with torch.no_grad():
+            for batch, teacher_logits in self.heldout.batches():
+                output = self.student.from_batch(batch)
+                logits = output.logits if isinstance(output, Output) else output
+                same += int((logits.argmax(dim=1).cpu() == teacher_logits.argmax(dim=1)).sum())
+                total += len(batch)
+        self.student.train()
+        return same / total
+
+    def _finish(self) -> Outcome:
+        if self.best is not None:
+            self.student.load_state_dict(self.best)
+        self.student.eval()
+        samples = sum(self.heldout.sizes)
+        return Outcome(self.step, self.heldout_agreement() if samples else None, samples)
+
+    def _queries(self) -> int:
+        return self.teacher.queries["train"] + self.teacher.queries["heldout"]
+
+    def _queries_spent(self) -> bool:
+        budget = self.config.teacher_queries
+        return budget is not None and self._queries() >= budget
+
+    def _checkpoint(self) -> None:
+        content = {
+            "step": self.step, "student": dict(self.student.state_dict()), "optimizer": self.optimizer.state_dict(),
+            "synthesizer": self.synthesizer.state_dict(), "queries": dict(self.teacher.queries),
+            "heldout": self.heldout.state_dict(), "recent": self.recent, "replay": self.replay.get_state(),
+            "best": self.best, "best_agreement": self.best_agreement, "generators": seeding.global_state(),
+            "pool": self.pool.state_dict() if self.pool is not None else None,
+        }
+        self.folder.save_checkpoint(self.step, content)
+        if self.pool is not None:
+            self.pool.collect_garbage()
+
+    def _restore(self) -> None:
+        """Go back to the last checkpoint, or to the very start: what was written after it is dropped."""
+        content = self.folder.load_checkpoint()
+        step = content["step"] if content else 0
+        for log in ("metrics", "samples"):
+            self.folder.rewind_log(log, step)
+        for name, pool in (("pool", self.pool), ("heldout", self.heldout)):
+            if pool is not None:
+                pool.load_state_dict(content[name] if content else {"sizes": []})
+        if content is None:
+            return
+        self.step, self.recent, self.best = step, content["recent"], content["best"]
+        self.best_agreement = content["best_agreement"]
+        self.student.load_state_dict(content["student"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.synthesizer.load_state_dict(content["synthesizer"])
+        self.teacher.queries.update(content["queries"])
+        self.replay.set_state(content["replay"])
+        seeding.restore_global_state(content["generators"])
+
+
+def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the student's trainable parameters and the strategy's; biases and norms do not decay."""
+    trained = [p for p in student.parameters() if p.requires_grad] + list(further)
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate)
+
+
+def draws_replay(step: int, share: float) -> bool:
+    """Whether ``step`` is one of those that draw from the pool: ``share`` of all, evenly spread."""
+    return math.floor((step + 1) * share) > math.floor(step * share)
+
+
+def progress(step: int, config: TrainConfig, queries: int) -> float:
+    """The share of the budget that is spent, of steps or of teacher queries, whichever is further."""
+    spent = step / config.steps
+    if config.teacher_queries is not None:
+        spent = max(spent, queries / config.teacher_queries)
+    return min(spent, 1.0)
+
+
+def rate_factor(done: float, warmup: float) -> float:
+    """Linear warm-up to 1 over the share ``warmup``, then linear decay to 0; never quite 0 at the start."""
+    if done < warmup:
+        return max(done / warmup, 1e-2)
+    return (1.0 - done) / (1.0 - warmup)
+
+
+def working_folder(path: Path) -> RunFolder:
+    """A run folder for use from Python, without the checks of :func:`dfkd.runs.open_run`."""
+    folder = RunFolder(path)
+    folder.work.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,96 @@
+"""What a classifier costs: parameters, multiply-adds, time, bytes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+WEIGHTS = (".safetensors", ".bin")
+
+
+def parameter_counts(classifier: Any) -> dict[str, int]:
+    """All parameters, and those above the embedding block."""
+    total = sum(p.numel() for p in classifier.parameters())
+    embedding = sum(p.numel() for p in classifier.embedding_parameters())
+    return {"parameters": total, "parameters_without_embeddings": total - embedding}
+
+
+def filled_encoding(classifier: Any, batch_size: int, length: int) -> dict[str, Tensor]:
+    """A tokenized batch whose every row has exactly ``length`` tokens, without padding."""
+    text = " ".join(["the"] * length)
+    row = classifier.encode([text])
+    short = length - row["input_ids"].shape[1]
+    if short > 0:  # a tokenizer that joins words: repeat the text's own tokens
+        raise ValueError(f"the tokenizer gives only {length - short} tokens for {length} words")
+    return {name: tensor[:, :length].repeat(batch_size, 1) for name, tensor in row.items()}
+
+
+def multiply_adds(classifier: Any) -> int:
+    """Multiply-adds of one sequence of ``max_length`` tokens, counted by torch (matrix products and attention).
+
+    torch counts a multiplication and an addition as two operations; the usual figure is half of its sum.
+    """
+    encoding = filled_encoding(classifier, 1, classifier.max_length)
+    training = classifier.training
+    classifier.train(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        classifier.from_encoding(encoding)
+    classifier.train(training)
+    return counter.get_total_flops() // 2
+
+
+def file_bytes(folder: Path) -> int:
+    """Bytes of the weights in a model's folder."""
+    return sum(path.stat().st_size for path in Path(folder).iterdir() if path.suffix in WEIGHTS)
+
+
+def latency(
+    classifiers: Mapping[str, Any], batch_sizes: Sequence[int], rounds: int, length: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds of a forward pass on tokenized input of ``length`` tokens, the classifiers in turn.
+
+    Machines are noisy: within a round every classifier is timed once, so that what slows the machine slows all of
+    them; quote the ratio of medians.
+
+    Args:
+        classifiers: by name; their mode is put back.
+        batch_sizes: sequences at a time.
+        rounds: timed rounds, after one that is not counted.
+        length: tokens.
+
+    Returns:
+        name -> batch size as text -> ``p50_ms`` and ``p95_ms``.
+    """
+    result: dict[str, dict[str, dict[str, float]]] = {name: {} for name in classifiers}
+    training = {name: classifier.training for name, classifier in classifiers.items()}
+    for size in batch_sizes:
+        encodings = {name: filled_encoding(c, size, length) for name, c in classifiers.items()}
+        times: dict[str, list[float]] = {name: [] for name in classifiers}
+        for _ in range(rounds + 1):
+            for name, classifier in classifiers.items():
+                times[name].append(_timed(classifier.train(False), encodings[name]))
+        for name, values in times.items():
+            p50, p95 = numpy.percentile(values[1:], [50, 95])
+            result[name][str(size)] = {"p50_ms": float(p50), "p95_ms": float(p95)}
+    for name, classifier in classifiers.items():
+        classifier.train(training[name])
+    return result
+
+
+def _timed(classifier: Any, encoding: dict[str, Tensor]) -> float:
+    """Milliseconds of one forward pass."""
+    on_gpu = next(iter(encoding.values())).is_cuda
+    with torch.inference_mode():
+        if on_gpu:
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        classifier.from_encoding(encoding)
+        if on_gpu:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - started) * 1e3

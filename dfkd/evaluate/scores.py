@@ -1,0 +1,63 @@
+"""Scores of predictions. Shapes: N items, C classes."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy
+import torch
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+
+
+def scores(logits: Tensor, labels: Sequence[int], bins: int = 15) -> dict[str, float]:
+    """Accuracy, macro-averaged F1 and expected calibration error.
+
+    Args:
+        logits: (N, C).
+        labels: N class indices.
+        bins: of the calibration error.
+
+    Raises:
+        ValueError: numbers of items differ, or there are none.
+    """
+    if len(logits) != len(labels) or len(labels) == 0:
+        raise ValueError(f"{len(logits)} predictions for {len(labels)} labels")
+    predicted, classes = logits.argmax(dim=1).tolist(), list(range(logits.shape[1]))
+    return {
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "macro_f1": float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
+        "calibration_error": calibration_error(logits, labels, bins),
+    }
+
+
+def agreement(first: Tensor, second: Tensor) -> float:
+    """Share of items for which both (N, C) logits have the same top class.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"logits of different shapes: {tuple(first.shape)} and {tuple(second.shape)}")
+    return float((first.argmax(dim=1) == second.argmax(dim=1)).float().mean())
+
+
+def calibration_error(logits: Tensor, labels: Sequence[int], bins: int = 15) -> float:
+    """Expected calibration error: ``sum_b |b| / N * |accuracy(b) - confidence(b)|`` over equal-width bins b.
+
+    Args:
+        logits: (N, C).
+        labels: N class indices.
+        bins: number of equal-width bins of the top probability on (0, 1].
+
+    Source: Guo et al., ICML 2017 (arXiv:1706.04599), equation 3.
+    """
+    probabilities = torch.softmax(logits.double(), dim=1)
+    confidence, predicted = (part.numpy() for part in probabilities.max(dim=1))
+    correct = (predicted == numpy.asarray(labels)).astype(float)
+    bin_of = numpy.clip(numpy.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    error = 0.0
+    for index in numpy.unique(bin_of):
+        inside = bin_of == index
+        error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    return float(error)

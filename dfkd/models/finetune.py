@@ -1,0 +1,80 @@
+"""Supervised fine-tuning of a teacher, with transformers' own Trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import datasets
+import torch
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from dfkd.batch import Text
+from dfkd.config import TeacherConfig
+from dfkd.models.classifier import TextClassifier
+
+
+def finetune(
+    classifier: TextClassifier, texts: Sequence[Text], labels: Sequence[int], config: TeacherConfig, work: Path,
+    bf16: bool = False, quiet: bool = False,
+) -> float:
+    """Train a classifier on labelled texts, in place; goes on from the last checkpoint in ``work``.
+
+    Args:
+        classifier: with a head of the right size.
+        texts: N training texts.
+        labels: N class indices.
+        config: epochs, rates and the like; ``limit`` keeps the first rows of the shuffled split.
+        work: folder of the checkpoints.
+        bf16: train under bf16 autocast.
+        quiet: no progress bar.
+
+    Returns:
+        The mean training loss.
+    """
+    kept = _shuffled(len(texts), config)
+    rows = _tokenized(classifier, [texts[i] for i in kept], [labels[i] for i in kept])
+    trainer = Trainer(
+        model=classifier.model,
+        args=_arguments(config, work, bf16, quiet, on_cpu=classifier.device.type == "cpu"),
+        train_dataset=rows,
+        data_collator=DataCollatorWithPadding(classifier.tokenizer),
+    )
+    last = get_last_checkpoint(str(work)) if work.is_dir() else None
+    result = trainer.train(resume_from_checkpoint=last)
+    return float(result.training_loss)
+
+
+def _shuffled(rows: int, config: TeacherConfig) -> list[int]:
+    order: list[int] = torch.randperm(rows, generator=torch.Generator().manual_seed(config.seed)).tolist()
+    return order[: config.limit]
+
+
+def _tokenized(classifier: TextClassifier, texts: Sequence[Text], labels: Sequence[int]) -> Any:
+    first = [text if isinstance(text, str) else text[0] for text in texts]
+    second = None if isinstance(texts[0], str) else [text[1] for text in texts]
+    encoding = classifier.tokenizer(first, second, truncation=True, max_length=classifier.max_length)
+    lengths = [len(ids) for ids in encoding["input_ids"]]
+    return datasets.Dataset.from_dict({**encoding, "labels": list(labels), "length": lengths})
+
+
+def _arguments(config: TeacherConfig, work: Path, bf16: bool, quiet: bool, on_cpu: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(work),
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup,  # a number below 1 is a share of the steps
+        train_sampling_strategy="group_by_length",  # batches of equal lengths waste no padding
+        save_steps=config.checkpoint_every,
+        save_total_limit=1,
+        logging_steps=50,
+        bf16=bf16,
+        use_cpu=on_cpu,
+        seed=config.seed,
+        report_to="none",
+        disable_tqdm=quiet,
+        dataloader_pin_memory=False,
+    )

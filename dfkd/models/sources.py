@@ -1,0 +1,84 @@
+"""Where a model comes from: a local folder, an installed package, or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Callable, TypeVar
+
+from transformers import AutoConfig, PretrainedConfig
+
+from dfkd import packages
+from dfkd.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def resolve(reference: str) -> str:
+    """The folder, or the hub name, that transformers can load.
+
+    Args:
+        reference: a folder, ``package:DIST[:PATH]``, or a hub name such as ``bert-base-uncased``.
+
+    Raises:
+        ConfigError: a path-like reference does not exist, or a folder holds no ``config.json``.
+    """
+    if packages.is_package_reference(reference):
+        return str(packages.locate(reference))
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder"
+            raise ConfigError(f"'{reference}' is no model folder", expected="a config.json in it", found=found)
+        return str(folder)
+    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+        fix = "give an existing folder, package:DIST or a hub name"
+        raise ConfigError(f"there is no model folder '{reference}'", fix=fix)
+    return reference
+
+
+def guarded(load: Callable[..., T], reference: str, **options: Any) -> T:
+    """Call a ``from_pretrained`` and turn its failures into a :class:`ConfigError`.
+
+    Raises:
+        ConfigError: the model cannot be loaded, for example for want of a network.
+    """
+    source = resolve(reference)
+    try:
+        return load(source, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        fix = "check the spelling; without a network give a local folder (teacher=FOLDER) or package:DIST"
+        raise ConfigError(f"the model '{reference}' cannot be loaded", found=first_line, fix=fix) from error
+
+
+def load_config(reference: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The model's configuration, without its weights.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    return guarded(AutoConfig.from_pretrained, reference, trust_remote_code=trust_remote_code)
+
+
+def read_extras(reference: str) -> dict[str, Any]:
+    """What dfkd stored beside a model in ``dfkd.json``; empty for models from elsewhere."""
+    path = Path(resolve(reference)) / "dfkd.json"
+    if not path.is_file():
+        return {}
+    extras: dict[str, Any] = json.loads(path.read_text())
+    return extras
+
+
+def fingerprint(reference: str) -> str:
+    """The sha256 of a local model's weights and configuration; for a hub name, of the name alone."""
+    folder = Path(resolve(reference))
+    digest = hashlib.sha256()
+    if not folder.is_dir():
+        return hashlib.sha256(reference.encode()).hexdigest()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".safetensors", ".bin") or path.name == "config.json":
+            digest.update(path.name.encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

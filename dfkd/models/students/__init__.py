@@ -1,0 +1,1 @@
+"""Student kinds, one module each: ``Options`` and ``build(options, context)``."""

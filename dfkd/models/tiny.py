@@ -1,0 +1,76 @@
+"""Random-weight tiny encoders of real architectures, made in milliseconds: for tests and smoke runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+from dfkd.errors import ConfigError, suggestion
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WIDTH, HEADS, POSITIONS = 32, 4, 130
+
+SIZES: dict[str, dict[str, Any]] = {
+    "bert": {}, "electra": {"embedding_size": WIDTH}, "roberta": {}, "deberta-v2": {}, "modernbert": {},
+    "distilbert": {"dim": WIDTH, "hidden_dim": 2 * WIDTH, "n_heads": HEADS},
+    "albert": {"embedding_size": 16},
+}
+
+
+def wordpiece(texts: Sequence[str], size: int = 400) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer with BERT's special tokens, trained on ``texts``.
+
+    Args:
+        texts: any text.
+        size: entries of the vocabulary, at most.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.WordPiece()  # type: ignore[assignment]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(sorted(texts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def build(folder: Path, texts: Sequence[str], model_type: str = "bert", layers: int = 2, seed: int = 0) -> Path:
+    """Write an encoder with random weights and a tokenizer trained on ``texts``.
+
+    Args:
+        folder: is made if need be.
+        texts: what the vocabulary comes from.
+        model_type: one of ``SIZES``.
+        layers: number of layers.
+        seed: of the weights.
+
+    Returns:
+        ``folder``, which transformers can load.
+
+    Raises:
+        ConfigError: unknown architecture.
+    """
+    if model_type not in SIZES:
+        raise ConfigError(f"no tiny '{model_type}'", fix=suggestion(model_type, SIZES))
+    tokenizer = wordpiece(texts)
+    common = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": HEADS}
+    sizes = SIZES[model_type] or common
+    sizes = {**common, **sizes} if model_type != "distilbert" else sizes
+    depth = {"n_layers": layers} if model_type == "distilbert" else {"num_hidden_layers": layers}
+    config = AutoConfig.for_model(
+        model_type, vocab_size=len(tokenizer), max_position_embeddings=POSITIONS,
+        pad_token_id=0, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, **sizes, **depth,
+    )
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    AutoModel.from_config(config).save_pretrained(folder)
+    torch.set_rng_state(state)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)

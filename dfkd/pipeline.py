@@ -1,0 +1,359 @@
+"""The one place where all parts meet: a run configuration in, a finished run folder out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+import torch
+from accelerate import Accelerator
+
+from dfkd import config as configs
+from dfkd import runs, seeding, tasks, teaching
+from dfkd.batch import PseudoBatch, Text
+from dfkd.config import RunConfig
+from dfkd.distill import Distiller, Outcome
+from dfkd.errors import ConfigError
+from dfkd.evaluate import cost
+from dfkd.evaluate.predict import cached_predictions, predict
+from dfkd.evaluate.scores import agreement, scores
+from dfkd.models import device, sources
+from dfkd.models.classifier import TextClassifier, load_classifier
+from dfkd.models.decode import NearestTokens
+from dfkd.models.students import registry as students
+from dfkd.models.students.base import Facts, StudentContext
+from dfkd.models.teacher import Teacher
+from dfkd.runs import RunFolder
+from dfkd.synthesis import registry
+from dfkd.synthesis.base import Context
+from dfkd.tasks import Task
+
+BATCH_SIZES_TIMED = (1, 32)
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a run's progress.
+
+    Args:
+        stage: called with a line of text when a stage begins.
+        step: called with (record, steps in all) after each student step.
+        predicted: called with (done, all) while test items are predicted.
+    """
+
+    stage: Callable[[str], None] = lambda text: None
+    step: Callable[[dict[str, Any], int], None] = lambda record, steps: None
+    predicted: Callable[[int, int], None] = lambda done, total: None
+
+
+def load_config(overrides: Sequence[str]) -> RunConfig:
+    """The run configuration of ``key=value`` overrides, the components' options checked as well.
+
+    Raises:
+        ConfigError: lists every problem found.
+    """
+    return configs.load(overrides, check_options)
+
+
+def check_options(kind: str, component: Mapping[str, Any]) -> list[ConfigError]:
+    """The problems of a strategy's or student's name and options."""
+    plugins = registry.STRATEGIES if kind == "strategy" else students.STUDENTS
+    return plugins.problems(component["name"], component["options"])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run has been checked to have: typed options and the task, nothing heavy loaded yet."""
+
+    config: RunConfig
+    task: Task
+    strategy_options: Any
+    student_options: Any
+
+
+def preflight(config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None) -> Parts:
+    """Check everything that can be checked before any work.
+
+    Raises:
+        ConfigError: lists every problem found.
+    """
+    strategy_options = registry.options(config.strategy.name, config.strategy.options)
+    student_options = students.STUDENTS.options(config.student.name, config.student.options)
+    problems: list[ConfigError] = []
+    task: Task | None = None
+    try:
+        task = tasks.load(config.data, log)
+        for split in _splits_needed(task, strategy_options):
+            task.fingerprint(split)  # reads and checks the rows; hands out nothing
+    except ConfigError as error:
+        problems.append(error)
+    try:
+        teaching.check_teacher(config)
+        model = sources.load_config(config.teacher, config.trust_remote_code)
+        facts = Facts(model, strategy_options.injects, config.data.max_length)
+        students.check(config.student.name, student_options, facts)
+        runs.require_disk(Path(config.runs), disk_needed(config, model, strategy_options.injects))
+    except ConfigError as error:
+        problems.append(error)
+    if problems:
+        raise ConfigError.joined(problems)
+    assert task is not None
+    return Parts(config, task, strategy_options, student_options)
+
+
+def _splits_needed(task: Task, strategy_options: Any) -> list[str]:
+    return (["test"] if task.has_test else []) + (["train"] if strategy_options.uses_real_text else [])
+
+
+def disk_needed(config: RunConfig, model: Any, injects: str) -> int:
+    """A generous estimate of a run's bytes on disk: two checkpoints of weights and AdamW moments, and the pool."""
+    width, layers = int(model.hidden_size), int(model.num_hidden_layers)
+    parameters = int(model.vocab_size) * width + 12 * layers * width**2
+    sample = 4 * width * config.data.max_length if injects == "embeddings" else 8 * config.data.max_length
+    pooled = config.train.replay_capacity if config.train.replay_share > 0 else 0
+    return 2 * 3 * 4 * parameters + sample * (pooled + config.train.heldout)
+
+
+def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]:
+    """Run to the end whatever of the run is not done yet; a finished run is only read.
+
+    Args:
+        config: as :func:`load_config` gives it.
+        listeners: who hears of the progress.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        ConfigError: something in the configuration is wrong, or the run's folder holds another run.
+        TrainingDiverged: the loss exploded.
+    """
+    plain = {**configs.to_dict(config), "teacher_sha256": sources.fingerprint(config.teacher)}
+    final = RunFolder(Path(config.runs) / config.run_name())
+    if final.finished:
+        return runs.open_run(Path(config.runs), config.run_name(), plain).result()
+    preflight(config)
+    folder = runs.open_run(Path(config.runs), config.run_name(), plain)
+    parts = preflight(config, lambda record: folder.log("access", record))
+    accelerator = device.accelerator(config.device, config.precision, config.threads)
+    listeners.stage("loading the teacher")
+    teacher, student, distiller = assemble(parts, folder, accelerator, listeners)
+    listeners.stage("distilling")
+    outcome = distiller.fit()
+    trained = time.perf_counter()
+    student.save(folder.work / "student", strategy=config.strategy.name, teacher=config.teacher)
+    listeners.stage("evaluating")
+    result = judge(parts, folder, teacher, student, outcome, accelerator, listeners)
+    training = _training_seconds(folder)
+    result["seconds"] = {"train": training, "evaluate": time.perf_counter() - trained}
+    folder.finish(result)
+    return result
+
+
+def assemble(
+    parts: Parts, folder: RunFolder, accelerator: Accelerator, listeners: Listeners
+) -> tuple[Teacher, Any, Distiller]:
+    """Load and build the live objects of a run: teacher, student and trainer."""
+    config = parts.config
+    teacher = teaching.load_teacher(config)
+    teacher.classifier.to(accelerator.device)
+    seeding.seed_globals(config.seed)
+    student_context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
+    student = students.build(config.student.name, parts.student_options, student_context)
+
+    def real_text() -> Sequence[Text]:
+        return parts.task.hand_out("train", to=config.strategy.name).texts
+
+    context = Context(
+        teacher, student, seeding.generator(config.seed, "synthesis"), pair=len(config.data.text) == 2,
+        prompts=config.data.prompts, real_text=real_text,
+    )
+    synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
+    distiller = Distiller(
+        teacher, student, synthesizer, config.train, folder, accelerator, config.seed,
+        listen=lambda record: listeners.step(record, config.train.steps), describe=describer(teacher),
+    )
+    return teacher, student, distiller
+
+
+def describer(teacher: Teacher) -> Callable[[PseudoBatch], list[str]]:
+    """What pseudo samples look like as text: texts as they are, embeddings as their nearest tokens."""
+    decoder: list[NearestTokens] = []
+
+    def describe(batch: PseudoBatch) -> list[str]:
+        if batch.texts is not None:
+            return [text if isinstance(text, str) else " | ".join(text) for text in batch.texts[:16]]
+        assert batch.embeddings is not None and batch.attention_mask is not None
+        if not decoder:
+            decoder.append(NearestTokens(teacher.classifier))
+        return decoder[0].texts(batch.embeddings[:16], batch.attention_mask[:16])
+
+    return describe
+
+
+def judge(
+    parts: Parts, folder: RunFolder, teacher: Teacher, student: Any, outcome: Outcome, accelerator: Accelerator,
+    listeners: Listeners,
+) -> dict[str, Any]:
+    """Everything that ``result.json`` says of a finished student, but the seconds."""
+    config = parts.config
+    tested = _on_test(parts, teacher, student, listeners)
+    timed = _latency(config, teacher, student)
+    student_cost = {**_cost(student), "latency": timed.get("student", {})}
+    student_cost["file_bytes"] = cost.file_bytes(folder.work / "student")
+    teacher_cost = {**_cost(teacher.classifier), "latency": timed.get("teacher", {})}
+    teacher_cost["file_bytes"] = _teacher_bytes(config.teacher)
+    ratio = {
+        size: timed["student"][size]["p50_ms"] / timed["teacher"][size]["p50_ms"] for size in timed.get("student", {})
+    }
+    held = {"agreement": outcome.heldout_agreement, "samples": outcome.heldout_samples}
+    return {
+        "run": config.run_name(),
+        "finished": datetime.now().isoformat(timespec="seconds"),
+        "config": configs.to_dict(config),
+        "environment": environment(accelerator),
+        "strategy": {
+            "name": config.strategy.name, "label": config.strategy.label or config.strategy.name,
+            "injects": parts.strategy_options.injects,
+            "uses_real_text": parts.strategy_options.uses_real_text,
+        },
+        "teacher": {
+            "reference": config.teacher, "sha256": sources.fingerprint(config.teacher),
+            "scores": tested.get("teacher"), "cost": teacher_cost,
+        },
+        "student": {"scores": tested.get("student"), "agreement": tested.get("agreement"), "cost": student_cost},
+        "latency_ratio": ratio,
+        "fidelity": held if outcome.heldout_agreement is not None else None,
+        "queries": dict(teacher.queries),
+        "steps": outcome.steps,
+        "test_items": tested.get("items", 0),
+    }
+
+
+def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners) -> dict[str, Any]:
+    """Scores of teacher and student on the test split, and how often they agree; empty without a test split."""
+    if not parts.task.has_test:
+        return {}
+    config = parts.config
+    test = parts.task.hand_out("test", to="evaluate")
+    texts, labels = test.texts[: config.evaluate.limit], test.labels[: config.evaluate.limit]
+    facts = f"{sources.fingerprint(config.teacher)}/{parts.task.fingerprint('test')}/{len(texts)}"
+    key = configs.sha256(f"{facts}/{config.data.max_length}/{config.teacher_labels}")
+
+    def ask_teacher() -> torch.Tensor:
+        listeners.stage("asking the teacher about the test items")
+        with teacher.counting_as("evaluate"):
+            return predict(teacher, texts, config.evaluate.batch_size, listeners.predicted)
+
+    teacher_logits = cached_predictions(Path(config.runs) / ".cache", key, ask_teacher)
+    listeners.stage("asking the student about the test items")
+    student_logits = predict(student, texts, config.evaluate.batch_size, listeners.predicted)
+    bins = config.evaluate.calibration_bins
+    return {
+        "teacher": scores(teacher_logits, labels, bins), "student": scores(student_logits, labels, bins),
+        "agreement": agreement(teacher_logits, student_logits), "items": len(texts),
+    }
+
+
+def _latency(config: RunConfig, teacher: Teacher, student: Any) -> dict[str, Any]:
+    """p50 and p95 in milliseconds for student and teacher in turn, by batch size; empty when switched off."""
+    rounds = config.evaluate.latency_rounds
+    if rounds == 0:
+        return {}
+    pair = {"teacher": teacher.classifier, "student": student}
+    return cost.latency(pair, BATCH_SIZES_TIMED, rounds, config.data.max_length)
+
+
+def _cost(classifier: Any) -> dict[str, Any]:
+    return {**cost.parameter_counts(classifier), "multiply_adds": cost.multiply_adds(classifier)}
+
+
+def _teacher_bytes(reference: str) -> int | None:
+    folder = Path(sources.resolve(reference))
+    return cost.file_bytes(folder) if folder.is_dir() else None
+
+
+def _training_seconds(folder: RunFolder) -> float:
+    """Seconds of synthesis and training, added up over the steps: a resumed run counts what each sitting gave."""
+    return float(sum(record["seconds"] for record in folder.read_log("metrics")))
+
+
+def evaluate(
+    folder: Path, overrides: Sequence[str], progress: Callable[[int, int], None] | None = None
+) -> dict[str, float]:
+    """Score a finished student, or any classifier's folder, on a test split.
+
+    Args:
+        folder: a run, or a model folder.
+        overrides: ``data=NAME`` and ``data.FIELD=VALUE``; for a run, what differs from its own data config.
+        progress: called with (done, all).
+
+    Raises:
+        ConfigError: no data set is named, it has no test split, or the classes do not fit.
+    """
+    classifier = load_student(folder)
+    given = configs.parse_overrides(overrides)
+    own = folder / "config.yaml"
+    if "data" not in given and own.is_file():
+        values = {**configs.read_yaml(own)["data"], **{k.removeprefix("data."): v for k, v in given.items()}}
+        data, problems = configs.typed(configs.DataConfig, values, "data.")
+        if problems or data is None:
+            raise ConfigError.joined(problems)
+    else:
+        data = configs.load_data(given)
+    if tuple(data.labels) != tuple(classifier.labels):
+        raise ConfigError("the classes differ", expected=", ".join(classifier.labels), found=", ".join(data.labels))
+    test = tasks.load(data).hand_out("test", to="evaluate")
+    return scores(predict(classifier, test.texts, progress=progress), test.labels)
+
+
+def predict_texts(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Classify texts with a finished student.
+
+    Returns:
+        For each text its ``text``, ``label``, ``probability``, and ``probabilities`` of all classes by name.
+
+    Raises:
+        ConfigError: the folder holds no student.
+    """
+    student = load_student(folder)
+    answers = []
+    for text, row in zip(texts, predict(student, list(texts)).softmax(dim=1).tolist()):
+        best = max(range(len(row)), key=row.__getitem__)
+        answer = {"text": text, "label": student.labels[best], "probability": row[best]}
+        answers.append({**answer, "probabilities": dict(zip(student.labels, row))})
+    return answers
+
+
+def load_student(folder: Path) -> TextClassifier:
+    """The student of a finished run, or the classifier in a model folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    inside = folder / "student"
+    if (inside / "config.json").is_file():
+        return load_classifier(str(inside))
+    if (folder / "config.json").is_file():
+        return load_classifier(str(folder))
+    unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
+    fix = "the run is not finished: repeat its command" if unfinished else "give a finished run or a model folder"
+    raise ConfigError(f"no student in '{folder}'", expected="student/config.json in it", found="nothing", fix=fix)
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    """Versions and machine, for ``result.json``."""
+    return {
+        **{name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "dfkd")},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", platform.processor()),
+        "cores": torch.get_num_threads(),
+        "device": str(accelerator.device),
+        "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
+    }

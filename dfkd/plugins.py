@@ -1,0 +1,81 @@
+"""Components looked up by module name: a package's public modules, each with ``Options`` and ``build``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Mapping
+
+from dfkd import config
+from dfkd.errors import ConfigError, suggestion
+
+NOT_COMPONENTS = ("base", "registry")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One documented field of a component's ``Options``."""
+
+    name: str
+    type: str
+    default: object
+
+
+class Plugins:
+    """The components of one package.
+
+    Args:
+        package: dotted name, such as ``dfkd.synthesis``.
+        kind: what a component is called in messages, such as ``strategy``.
+    """
+
+    def __init__(self, package: str, kind: str) -> None:
+        self.package = package
+        self.kind = kind
+
+    def available(self) -> list[str]:
+        """Names of the package's component modules, sorted."""
+        folder = importlib.import_module(self.package).__path__
+        names = (module.name for module in pkgutil.iter_modules(folder))
+        return sorted(name for name in names if not name.startswith("_") and name not in NOT_COMPONENTS)
+
+    def module(self, name: str) -> ModuleType:
+        """The module of the component ``name``.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        names = self.available()
+        if name not in names:
+            raise ConfigError(f"unknown {self.kind} '{name}'", fix=suggestion(name, names))
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def options(self, name: str, values: Mapping[str, Any]) -> Any:
+        """The typed ``Options`` of the component ``name``.
+
+        Raises:
+            ConfigError: lists every unknown option and wrong value.
+        """
+        options, problems = config.typed(self.module(name).Options, values, f"{self.kind}.")
+        if problems:
+            raise ConfigError.joined(problems)
+        return options
+
+    def problems(self, name: str, values: Mapping[str, Any]) -> list[ConfigError]:
+        """What is wrong with the name and the options of a component; empty when all is well."""
+        if not name:
+            return []
+        try:
+            return config.typed(self.module(name).Options, values, f"{self.kind}.")[1]
+        except ConfigError as error:
+            return [error]
+
+    def describe(self, name: str) -> tuple[str, list[Option]]:
+        """The first line of the module's docstring, and its options with their defaults."""
+        module = self.module(name)
+        defaults = module.Options()
+        options = [Option(f.name, str(f.type), getattr(defaults, f.name)) for f in dataclasses.fields(module.Options)]
+        return (module.__doc__ or "").strip().splitlines()[0], options

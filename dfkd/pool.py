@@ -1,0 +1,163 @@
+"""Pseudo data on disk: one Arrow file for each batch, with the teacher's predictions beside the samples.
+
+Shapes: B samples, L positions, D embedding width, C classes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Iterator, Sequence
+
+import numpy
+import pyarrow
+import torch
+from torch import Tensor
+
+from dfkd.batch import PseudoBatch
+
+SCHEMA = pyarrow.schema(
+    [
+        ("step", pyarrow.int64()),
+        ("text", pyarrow.string()),
+        ("text_pair", pyarrow.string()),
+        ("embeddings", pyarrow.binary()),  # float32, length x width values
+        ("length", pyarrow.int64()),
+        ("teacher_logits", pyarrow.list_(pyarrow.float32())),
+        ("target", pyarrow.list_(pyarrow.float32())),
+    ]
+)
+
+
+class Pool:
+    """A bounded store of pseudo samples that survives a kill.
+
+    Files are numbered ``000000000.arrow`` upwards and written by one rename each. Samples older than ``capacity``
+    are no longer drawn; their files go in :meth:`collect_garbage`, which is to be called only after a checkpoint
+    that no longer needs them.
+
+    Args:
+        folder: is made if need be.
+        capacity: samples to draw from, at most (rounded up to whole batches).
+    """
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.capacity = capacity
+        self.sizes: list[int] = []
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return sum(self.sizes[self._first() :])
+
+    def append(self, batch: PseudoBatch, teacher_logits: Tensor, step: int) -> None:
+        """Store a batch with the teacher's logits (B, C) for it."""
+        path = self._path(len(self.sizes))
+        temporary = path.with_suffix(".tmp")
+        table = pyarrow.Table.from_pylist(_rows(batch, teacher_logits, step), schema=SCHEMA)
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_table(table)
+        os.replace(temporary, path)
+        self.sizes.append(len(batch))
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[PseudoBatch, Tensor]:
+        """Draw ``n`` samples with replacement, evenly over the newest ``capacity``.
+
+        Returns:
+            The batch, and the teacher's logits (n, C) stored with it.
+
+        Raises:
+            ValueError: the pool is empty.
+        """
+        if not len(self):
+            raise ValueError("the pool is empty")
+        first = self._first()
+        bounds = numpy.cumsum(self.sizes[first:])
+        rows = []
+        for index in torch.randint(len(self), (n,), generator=generator).tolist():
+            chunk = int(numpy.searchsorted(bounds, index, side="right"))
+            row = index - (int(bounds[chunk - 1]) if chunk else 0)
+            rows.append(self._table(first + chunk).slice(row, 1).to_pylist()[0])
+        return _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows])
+
+    def batches(self) -> Iterator[tuple[PseudoBatch, Tensor]]:
+        """Every stored batch with the teacher's logits, in the order of writing."""
+        for index in range(self._first(), len(self.sizes)):
+            rows = self._table(index).to_pylist()
+            yield _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint stores: how many files there are, and how many samples in each."""
+        return {"sizes": list(self.sizes)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a checkpoint: files written after it are removed."""
+        self.sizes = list(state["sizes"])
+        self._open.clear()
+        for path in self.folder.glob("*.arrow"):
+            if int(path.stem) >= len(self.sizes):
+                path.unlink()
+
+    def collect_garbage(self) -> None:
+        """Delete the files that are too old to be drawn."""
+        for index in range(self._first() - 1, -1, -1):
+            self._open.pop(index, None)
+            if not self._path(index).exists():
+                break
+            self._path(index).unlink()
+
+    def _first(self) -> int:
+        """The oldest file that is still drawn from."""
+        held, index = 0, len(self.sizes)
+        while index > 0 and held < self.capacity:
+            index -= 1
+            held += self.sizes[index]
+        return index
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:09d}.arrow"
+
+    def _table(self, index: int) -> Any:
+        """A file's table, mapped into memory and kept open."""
+        if index not in self._open:
+            with pyarrow.memory_map(str(self._path(index))) as source:
+                self._open[index] = pyarrow.ipc.open_file(source).read_all()
+        return self._open[index]
+
+
+def _rows(batch: PseudoBatch, teacher_logits: Tensor, step: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    logits = teacher_logits.detach().float().cpu().tolist()
+    targets = batch.targets.float().cpu().tolist() if batch.targets is not None else [None] * len(batch)
+    for index in range(len(batch)):
+        row: dict[str, Any] = {"step": step, "teacher_logits": logits[index], "target": targets[index]}
+        rows.append({**row, **_content(batch, index)})
+    return rows
+
+
+def _content(batch: PseudoBatch, index: int) -> dict[str, Any]:
+    """The columns of one sample that hold its text, or its embeddings without padding."""
+    if batch.texts is not None:
+        text = batch.texts[index]
+        first, second = (text, None) if isinstance(text, str) else text
+        return {"text": first, "text_pair": second}
+    assert batch.embeddings is not None and batch.attention_mask is not None
+    length = int(batch.attention_mask[index].sum())
+    embeddings = batch.embeddings[index, :length].detach().float().cpu().numpy()
+    return {"embeddings": embeddings.tobytes(), "length": length}
+
+
+def _to_batch(rows: Sequence[dict[str, Any]]) -> PseudoBatch:
+    targets = torch.tensor([row["target"] for row in rows]) if rows[0]["target"] is not None else None
+    if rows[0]["embeddings"] is None:
+        texts = tuple(r["text"] if r["text_pair"] is None else (r["text"], r["text_pair"]) for r in rows)
+        return PseudoBatch(texts=texts, targets=targets)
+    longest = max(row["length"] for row in rows)
+    width = len(rows[0]["embeddings"]) // 4 // rows[0]["length"]
+    embeddings, mask = torch.zeros(len(rows), longest, width), torch.zeros(len(rows), longest, dtype=torch.long)
+    for index, row in enumerate(rows):
+        values = numpy.frombuffer(row["embeddings"], dtype=numpy.float32).copy()
+        embeddings[index, : row["length"]] = torch.from_numpy(values).view(row["length"], width)
+        mask[index, : row["length"]] = 1
+    return PseudoBatch(embeddings=embeddings, attention_mask=mask, targets=targets)

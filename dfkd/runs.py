@@ -1,0 +1,207 @@
+"""The run folder: working files under ``<run>.partial``, made final by one rename.
+
+``config.yaml``, ``metrics.jsonl``, ``access.jsonl`` (who was handed which texts), ``samples.jsonl`` (pseudo samples to
+look at), ``checkpoint-<step>/`` while working, ``student/`` and ``result.json`` when finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Iterator, Mapping
+
+from omegaconf import OmegaConf
+
+from dfkd import state
+from dfkd.config import read_yaml
+from dfkd.errors import ConfigError, DfkdError
+
+PARTIAL = ".partial"
+NOT_COMPARED = ("runs", "data.folder")
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        final: where the finished run will stand.
+
+    Use :func:`open_run` to get one that is checked and locked.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.work = final.with_name(final.name + PARTIAL)
+        self._lock: IO[str] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the finished run is there."""
+        return self.final.is_dir()
+
+    @property
+    def path(self) -> Path:
+        """The folder to read from: the finished one, else the working one."""
+        return self.final if self.finished else self.work
+
+    def lock(self) -> None:
+        """Take the working folder for this process until it ends.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        self._lock = (self.work / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            fix = "wait for it, or choose another name with run=NAME"
+            raise ConfigError(f"another process is working on the run '{self.final}'", fix=fix) from error
+
+    def log(self, name: str, record: Mapping[str, Any]) -> None:
+        """Append one JSON line to ``<name>.jsonl``."""
+        with (self.work / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def read_log(self, name: str) -> list[dict[str, Any]]:
+        """The records of ``<name>.jsonl``; a last line cut short by a kill is left out."""
+        return read_jsonl(self.path / f"{name}.jsonl")
+
+    def rewind_log(self, name: str, step: int) -> None:
+        """Drop the records from ``step`` on: they will be written again after a resume."""
+        path = self.work / f"{name}.jsonl"
+        kept = [record for record in read_jsonl(path) if record["step"] < step]
+        if path.exists():
+            state.write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+
+    def save_checkpoint(self, step: int, content: Any) -> None:
+        """Store ``content`` as the state before ``step``; older checkpoints go once it is safely there."""
+        target = self.work / f"checkpoint-{step:09d}"
+        temporary = self.work / "checkpoint.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        state.save(temporary, content)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(temporary, target)
+        for older in self._checkpoints():
+            if older != target:
+                shutil.rmtree(older)
+
+    def load_checkpoint(self) -> Any | None:
+        """The content of the newest checkpoint; ``None`` when there is none."""
+        checkpoints = self._checkpoints()
+        return state.load(checkpoints[-1]) if checkpoints else None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write ``result.json``, clear what only a resume needs, and rename the folder to its final name."""
+        state.write_text(self.work / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
+        for checkpoint in self._checkpoints():
+            shutil.rmtree(checkpoint)
+        (self.work / "lock").unlink(missing_ok=True)
+        os.rename(self.work, self.final)
+
+    def result(self) -> dict[str, Any]:
+        """The content of a finished run's ``result.json``."""
+        content: dict[str, Any] = json.loads((self.final / "result.json").read_text())
+        return content
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.work.glob("checkpoint-*"))
+
+
+def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
+    """The folder of the run ``name``: finished with this very config, half-done with it, or new.
+
+    Args:
+        root: folder of all runs.
+        name: may contain slashes.
+        config: plain values; compared with those of a run that is there already.
+
+    Raises:
+        ConfigError: a run of this name has another config, or another process works on it.
+    """
+    folder = RunFolder(root / name)
+    if folder.path.is_dir() and (folder.path / "config.yaml").is_file():
+        _refuse_other_config(folder.path, config)
+    if not folder.finished:
+        folder.work.mkdir(parents=True, exist_ok=True)
+        folder.lock()
+        state.write_text(folder.work / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    return folder
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON lines file that may have been cut short; empty when it does not exist."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records
+
+
+@contextmanager
+def full_disk_reported(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a message that says what is kept and what to do.
+
+    Raises:
+        DfkdError: the disk was full inside the ``with`` block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DfkdError(
+            f"no disk space left while writing {folder}\n"
+            "  kept: the last checkpoint; what to do: free some space and repeat the same command"
+        ) from error
+
+
+def require_disk(folder: Path, needed: int) -> None:
+    """Refuse to start where the disk is too full.
+
+    Args:
+        folder: will be written to; need not exist yet.
+        needed: bytes.
+
+    Raises:
+        ConfigError: less is free.
+    """
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ConfigError(
+            f"too little disk space for {folder}",
+            expected=f"{needed / 1e6:.0f} MB free",
+            found=f"{free / 1e6:.0f} MB",
+            fix="free some space, lower train.replay_capacity, or set runs=FOLDER on another disk",
+        )
+
+
+def _refuse_other_config(path: Path, config: Mapping[str, Any]) -> None:
+    there, wanted = _flat(read_yaml(path / "config.yaml")), _flat(dict(config))
+    differing = sorted(k for k in there.keys() | wanted.keys() if there.get(k) != wanted.get(k))
+    if differing:
+        changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in differing[:6])
+        raise ConfigError(
+            f"the run '{path}' exists with another config",
+            found=changes,
+            fix="choose another name with run=NAME, or remove that folder",
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys, without what does not matter for the outcome."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{name}."))
+        elif name not in NOT_COMPARED:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat

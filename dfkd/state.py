@@ -1,0 +1,76 @@
+"""Nested state on disk without pickle: tensors as safetensors, the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+TENSORS, TREE = "state.safetensors", "state.json"
+
+
+def save(folder: Path, state: Any) -> None:
+    """Write nested dicts, lists, tuples, numbers, strings, ``None`` and tensors into ``folder``.
+
+    Raises:
+        TypeError: the state holds something else.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = _to_tree(state, tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / TENSORS)
+    (folder / TREE).write_text(json.dumps(tree))
+
+
+def load(folder: Path) -> Any:
+    """Read what :func:`save` wrote; tensors come back on the CPU."""
+    tensors = load_file(folder / TENSORS)
+    return _from_tree(json.loads((folder / TREE).read_text()), tensors)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _to_tree(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON for ``value``; containers are tagged so that int keys and tuples survive, tensors are numbered."""
+    if isinstance(value, Tensor):
+        key = str(len(tensors))
+        tensors[key] = value.detach().cpu().contiguous().clone()
+        return {"tensor": key}
+    if isinstance(value, dict):
+        return {"dict": [[_to_tree(k, tensors), _to_tree(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_to_tree(item, tensors) for item in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"state holds a {type(value).__name__}, which cannot be saved")
+
+
+def _from_tree(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    (tag, content), = tree.items()
+    if tag == "tensor":
+        return tensors[content]
+    if tag == "dict":
+        return {_from_tree(k, tensors): _from_tree(v, tensors) for k, v in content}
+    items = [_from_tree(item, tensors) for item in content]
+    return tuple(items) if tag == "tuple" else items
+
+
+def generator_state(generator: torch.Generator) -> Tensor:
+    """The generator's state as a byte tensor, ready for :func:`save`."""
+    return generator.get_state()

@@ -1,0 +1,1 @@
+"""Synthesis strategies, one public module each; ``registry.available()`` lists them."""

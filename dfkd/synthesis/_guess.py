@@ -1,0 +1,187 @@
+"""Embedding guessing: starts, targets and the inner loop that the embedding strategies share.
+
+Shapes: B samples, L positions (special tokens included), D embedding width, C classes, V vocabulary entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dfkd.config import require
+from dfkd.errors import ConfigError
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis._words import draw_length, pieces
+
+
+@dataclass(frozen=True)
+class GuessOptions:
+    """How embeddings are guessed.
+
+    Args:
+        start: ``gaussian``: noise aligned with the embedding block; ``tokens``: embeddings of random tokens.
+        align: the Gaussian's moments: over the vocabulary's embeddings (``table``), or the beta and gamma of the
+            embedding block's LayerNorm (``layer_norm``).
+        targets: ``hard``: one class each, drawn evenly; ``dirichlet``: a soft distribution over the classes.
+        concentration: parameter of the symmetric Dirichlet distribution; small values are nearly one-hot.
+        guess_steps: K, gradient steps on each batch of embeddings; 0 leaves the start as it is.
+        guess_rate: Adam's learning rate, as a multiple of the embeddings' deviation sigma.
+        optimise_special: move the embeddings of [CLS] and [SEP] as well.
+        min_length: fewest positions, special tokens included.
+        max_length: most positions; never above the data set's max length.
+        length_per: draw one length for each ``batch`` (no padding), or for each ``sample``.
+    """
+
+    injects: ClassVar[str] = "embeddings"
+    uses_real_text: ClassVar[bool] = False
+
+    start: Literal["gaussian", "tokens"] = "gaussian"
+    align: Literal["table", "layer_norm"] = "table"
+    targets: Literal["hard", "dirichlet"] = "dirichlet"
+    concentration: float = 1.0
+    guess_steps: int = 5
+    guess_rate: float = 0.3
+    optimise_special: bool = False
+    min_length: int = 16
+    max_length: int = 128
+    length_per: Literal["batch", "sample"] = "batch"
+
+    def __post_init__(self) -> None:
+        for name in ("concentration", "guess_rate"):
+            require(getattr(self, name) > 0, f"strategy.{name}", "above 0", getattr(self, name))
+        require(self.guess_steps >= 0, "strategy.guess_steps", "0 or more", self.guess_steps)
+        require(self.min_length >= 3, "strategy.min_length", "3 or more: [CLS], a token, [SEP]", self.min_length)
+        ordered = self.min_length <= self.max_length
+        require(ordered, "strategy.max_length", f"{self.min_length} or more", self.max_length)
+
+
+class Moments(NamedTuple):
+    """Mean and deviation of embeddings, each (D,)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+class Start(NamedTuple):
+    """Where guessing starts: embeddings (B, L, D), mask (B, L), and the positions to move (B, L), bool."""
+
+    embeddings: Tensor
+    attention_mask: Tensor
+    movable: Tensor
+
+
+def table_moments(teacher: Teacher, length: int) -> Moments:
+    """Per-dimension moments of the embedding block's output over the whole vocabulary, spread over positions.
+
+    Args:
+        teacher: its special tokens are left out.
+        length: positions to spread the vocabulary over.
+    """
+    ids = torch.tensor(pieces(teacher.tokenizer))
+    whole = len(ids) // length * length
+    rows = ids[:whole].view(-1, length) if whole else ids.view(1, -1)
+    embedded = torch.cat([teacher.embed(part.to(teacher.device)) for part in rows.split(64)])
+    flat = embedded.flatten(0, 1).float()
+    return Moments(flat.mean(dim=0), flat.std(dim=0))
+
+
+def layer_norm_moments(teacher: Teacher) -> Moments:
+    """The embedding block's LayerNorm: its beta as the mean, the size of its gamma as the deviation.
+
+    Raises:
+        ConfigError: the block has none.
+    """
+    norms = [m for m in teacher.classifier.embedding_block.modules() if isinstance(m, torch.nn.LayerNorm)]
+    if not norms:
+        raise ConfigError("the teacher's embedding block has no LayerNorm", fix="add strategy.align=table")
+    return Moments(norms[-1].bias.detach().float(), norms[-1].weight.detach().float().abs())
+
+
+class Guesser:
+    """Draws starts and targets, and moves embeddings by gradient.
+
+    Args:
+        teacher: frozen.
+        options: how to guess.
+        generator: CPU generator.
+
+    Source: "Plug & Play Embedding Guessing", Ma et al., EMNLP 2020 (AS-DFD), section 3.2. Soft Dirichlet targets
+    and starts from token embeddings are ours.
+    """
+
+    def __init__(self, teacher: Teacher, options: GuessOptions, generator: torch.Generator) -> None:
+        self.teacher, self.options, self.generator = teacher, options, generator
+        self.longest = min(options.max_length, teacher.max_length)
+        self.shortest = min(options.min_length, self.longest)
+        table = table_moments(teacher, self.longest)
+        self.moments = table if options.align == "table" else layer_norm_moments(teacher)
+        self.sigma = float(table.deviation.mean())
+        self.ids = torch.tensor(pieces(teacher.tokenizer))
+
+    def start(self, n: int) -> Start:
+        """Draw ``n`` starts: the block's own output at special tokens, noise or random tokens between them."""
+        ids, mask = self._token_ids(n)
+        tokenizer, device = self.teacher.tokenizer, self.teacher.device
+        embeddings = self.teacher.embed(ids.to(device)).float()
+        special = torch.isin(ids, torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
+        inner = ((mask == 1) & ~special).to(device)
+        if self.options.start == "gaussian":
+            noise = torch.randn(embeddings.shape, generator=self.generator).to(device)
+            noise = self.moments.mean + self.moments.deviation * noise
+            embeddings = torch.where(inner.unsqueeze(-1), noise, embeddings)
+        mask = mask.to(device)
+        return Start(embeddings, mask, mask == 1 if self.options.optimise_special else inner)
+
+    def _token_ids(self, n: int) -> tuple[Tensor, Tensor]:
+        """Random tokens between [CLS] and [SEP]: ids and mask, each (n, L)."""
+        if self.options.length_per == "batch":
+            lengths = torch.full((n,), draw_length(self.shortest, self.longest, self.generator))
+        else:
+            lengths = torch.randint(self.shortest, self.longest + 1, (n,), generator=self.generator)
+        size = int(lengths.max())
+        tokenizer = self.teacher.tokenizer
+        drawn = torch.randint(len(self.ids), (n, size), generator=self.generator)
+        ids, positions = self.ids[drawn], torch.arange(size).expand(n, size)
+        ids[:, 0] = tokenizer.cls_token_id
+        ids[positions == lengths.unsqueeze(1) - 1] = tokenizer.sep_token_id
+        mask = (positions < lengths.unsqueeze(1)).long()
+        ids[mask == 0] = tokenizer.pad_token_id
+        return ids, mask
+
+    def targets(self, n: int) -> Tensor:
+        """Draw ``n`` class distributions (n, C)."""
+        classes = len(self.teacher.labels)
+        if self.options.targets == "hard":
+            # as many of each class as n allows, in a random order
+            order = torch.randperm(n, generator=self.generator)
+            return torch.eye(classes)[order % classes].to(self.teacher.device)
+        concentration = torch.full((n, classes), self.options.concentration)
+        gamma = torch._standard_gamma(concentration, generator=self.generator)
+        return (gamma / gamma.sum(dim=1, keepdim=True).clamp_min(1e-9)).to(self.teacher.device)
+
+    def move(self, start: Start, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[float]]:
+        """Minimise ``objective`` over the movable positions with Adam.
+
+        Args:
+            start: from :meth:`start`.
+            objective: embeddings (B, L, D) -> the *sum* over samples, so that a sample's path does not depend on
+                the batch size. (Adam is invariant to the scale in any case, up to its epsilon.)
+
+        Returns:
+            The moved embeddings (B, L, D), detached, and the objective before each step.
+        """
+        movable = start.movable.unsqueeze(-1).to(start.embeddings.dtype)
+        embeddings = start.embeddings.clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([embeddings], lr=self.options.guess_rate * self.sigma)
+        trace = []
+        for _ in range(self.options.guess_steps):
+            value = objective(embeddings)
+            # autograd.grad leaves no gradient on the student's or the map's parameters
+            (gradient,) = torch.autograd.grad(value, [embeddings])
+            embeddings.grad = gradient * movable
+            optimizer.step()
+            trace.append(float(value.detach()))
+        return embeddings.detach(), trace

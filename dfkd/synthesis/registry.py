@@ -1,0 +1,49 @@
+"""Strategies by module name: nothing to register, a new module is found."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from dfkd.errors import ConfigError
+from dfkd.plugins import Option, Plugins
+from dfkd.synthesis.base import Context, Synthesizer
+
+STRATEGIES = Plugins("dfkd.synthesis", "strategy")
+INJECTS = ("tokens", "embeddings")
+
+
+def available() -> list[str]:
+    """The names of all strategies."""
+    return STRATEGIES.available()
+
+
+def options(name: str, values: Mapping[str, Any]) -> Any:
+    """The typed options of a strategy.
+
+    Raises:
+        ConfigError: unknown strategy or option, or a wrong value.
+    """
+    typed = STRATEGIES.options(name, values)
+    if typed.injects not in INJECTS:
+        raise ConfigError(f"strategy '{name}' injects '{typed.injects}'", expected=" or ".join(INJECTS))
+    return typed
+
+
+def describe(name: str) -> tuple[str, list[Option]]:
+    """What a strategy does, in a line, and its options with their defaults."""
+    return STRATEGIES.describe(name)
+
+
+def build(name: str, options: Any, context: Context) -> Synthesizer:
+    """The strategy, ready to synthesize.
+
+    Args:
+        name: module name.
+        options: as :func:`options` gives them.
+        context: what the strategy may use.
+
+    Raises:
+        ConfigError: strategy, teacher and student do not fit; or the strategy asks for texts it may not see.
+    """
+    synthesizer: Synthesizer = STRATEGIES.module(name).build(options, context)
+    return synthesizer

@@ -1,0 +1,245 @@
+"""Data sets: found, read, checked, and handed out to those alone who may see them.
+
+"Data-free" is enforced here: the training split goes to teacher training and to strategies on real text, the
+test split to evaluation, and every hand-out is logged, refused ones too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+from dfkd import packages
+from dfkd._reading import FileSource, HubSource, Source
+from dfkd._rows import texts_and_labels
+from dfkd.batch import Text
+from dfkd.config import DataConfig
+from dfkd.errors import ConfigError, DataFreeError, suggestion
+
+Log = Callable[[dict[str, Any]], None]
+
+ALLOWED: Mapping[str, tuple[str, ...]] = {"train": ("teacher_training", "real_text"), "test": ("evaluate",)}
+"""Split -> who may have it."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts (or pairs of texts) with their class indices; the texts stay out of its ``repr``."""
+
+    texts: tuple[Text, ...] = field(repr=False)
+    labels: tuple[int, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Task:
+    """One data set behind a firewall; a split is read when it is first handed out or fingerprinted.
+
+    Args:
+        config: the facts of the data set.
+        log: is called for each hand-out with a mapping of ``split``, ``to``, ``rows``, ``fingerprint`` and
+            ``refused``; ``None``: no log.
+
+    Raises:
+        ConfigError: a file is missing, or there is no source at all.
+    """
+
+    def __init__(self, config: DataConfig, log: Log | None = None) -> None:
+        self.config = config
+        self.labels = tuple(config.labels)
+        self._log = log
+        self._sources = _sources(config)
+        self._splits: dict[str, Split] = {}
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split, its own or a held-out share of the training file; reads nothing."""
+        return "test" in self._sources or (self.config.holdout > 0 and "train" in self._sources)
+
+    def check(self) -> None:
+        """Look at file types, sizes and columns without reading the rows.
+
+        Raises:
+            ConfigError: lists every problem found.
+        """
+        problems = {}
+        for source in self._sources.values():
+            try:
+                _check_columns(source, self.config)
+            except ConfigError as error:
+                problems[str(error)] = error  # two splits of one source may share a problem
+        if problems:
+            raise ConfigError.joined(list(problems.values()))
+
+    def fingerprint(self, split: str) -> str:
+        """The sha256 of the split's texts and labels; reads and checks the split, and hands nothing out.
+
+        Raises:
+            ConfigError: there is no such split, or its data are faulty.
+        """
+        self._require_split(split)
+        held = self._read(split)
+        return hashlib.sha256(json.dumps([held.texts, held.labels]).encode()).hexdigest()
+
+    def hand_out(self, split: str, to: str) -> Split:
+        """The texts and labels of ``split``, for the reader ``to``; see :data:`ALLOWED`.
+
+        Raises:
+            DataFreeError: ``to`` may not see this split.
+            ConfigError: there is no such split, or its data are faulty.
+        """
+        try:
+            self._require_permission(split, to)
+            self._require_split(split)
+        except ConfigError:
+            self._record(split, to, None)
+            raise
+        handed = self._read(split)
+        self._record(split, to, handed)
+        return handed
+
+    def _record(self, split: str, to: str, handed: Split | None) -> None:
+        """Log a hand-out; ``None`` was refused."""
+        if self._log is not None:
+            rows, fingerprint = (0, None) if handed is None else (len(handed), self.fingerprint(split))
+            facts = {"rows": rows, "fingerprint": fingerprint, "refused": handed is None}
+            self._log({"split": split, "to": to, **facts})
+
+    def _require_permission(self, split: str, to: str) -> None:
+        if split in ALLOWED and to not in ALLOWED[split]:
+            allowed = " or ".join(ALLOWED[split])
+            fix = "between teacher and finished student nothing sees the task's texts: use pseudo data"
+            raise DataFreeError(f"the {split} split is not for '{to}'", expected=allowed, found=to, fix=fix)
+
+    def _require_split(self, split: str) -> None:
+        if split not in ALLOWED:
+            raise ConfigError(f"unknown split '{split}'", fix=suggestion(split, ALLOWED))
+        if not (self.has_test if split == "test" else split in self._sources):
+            fix = f"give data.files.{split}=FILE" + (", or data.holdout=0.2" if split == "test" else "")
+            problem = f"data set '{self.config.name}' has no {split} split"
+            raise ConfigError(problem, found=sorted(self._sources), fix=fix)
+
+    def _read(self, split: str) -> Split:
+        if split not in self._splits:
+            from_train = split == "test" and "test" not in self._sources
+            source = self._sources["train" if from_train else split]
+            rows = _rows(source, self.config)
+            if self.config.holdout > 0 and "test" not in self._sources:
+                rows = _share(rows, self.config.holdout, held_out=split == "test")
+            self._splits[split] = _checked(rows, split, source.name, self.labels)
+        return self._splits[split]
+
+
+def load(config: DataConfig, log: Log | None = None) -> Task:
+    """The task that ``config`` describes; files, columns and the network are checked, rows are not read yet.
+
+    Args:
+        config: the facts of the data set.
+        log: see :class:`Task`.
+
+    Raises:
+        ConfigError: lists every problem found.
+    """
+    task = Task(config, log)
+    task.check()
+    return task
+
+
+def _sources(config: DataConfig) -> dict[str, Source]:
+    """Split -> where its rows come from.
+
+    Raises:
+        ConfigError: there is neither a file nor a hub name, or files are missing; lists every one.
+    """
+    for name, splits in (("files", config.files), ("hub_splits", config.hub_splits)):
+        for split in splits:
+            if split not in ALLOWED:
+                raise ConfigError(f"data.{name}: unknown split '{split}'", fix=suggestion(split, ALLOWED))
+    files: dict[str, Source] = {}
+    problems = []
+    for split, reference in config.files.items():
+        try:
+            files[split] = FileSource(_find(reference, config.folder), split)
+        except ConfigError as error:
+            problems.append(error)
+    usable = "train" in files and not problems
+    if config.hub and (config.source == "hub" or (config.source == "auto" and not usable)):
+        splits = config.hub_splits or {split: split for split in (("train",) if config.holdout else ALLOWED)}
+        missing = () if usable else tuple(config.files.values())
+        return {our: HubSource(config.hub, config.hub_config, name, missing) for our, name in splits.items()}
+    if problems:
+        raise ConfigError.joined(problems)
+    if not files or config.source == "hub":
+        fix = "set data.hub=NAME, or data.files.train=FILE with data.source=files"
+        raise ConfigError(f"data set '{config.name}' has no source for data.source={config.source}", fix=fix)
+    return files
+
+
+def _find(reference: str, folder: str | None) -> Path:
+    """The file or folder that ``reference`` stands for; see ``DataConfig.files``.
+
+    Raises:
+        ConfigError: it is nowhere; the message lists the places.
+    """
+    if packages.is_package_reference(reference):
+        return packages.locate(reference)
+    roots = [Path(root) for root in (os.environ.get("DFKD_DATA"), folder, ".") if root]
+    path = Path(reference).expanduser()
+    places = [path] if path.is_absolute() else [root / path for root in roots]
+    for place in places:
+        if place.exists():
+            return place
+    fix = "correct data.files, or set DFKD_DATA to the folder of the data"
+    raise ConfigError(f"no file '{reference}'", found="nothing at " + ", ".join(map(str, places)), fix=fix)
+
+
+def _text_columns(source: Source, config: DataConfig) -> list[str]:
+    return config.hub_text if isinstance(source, HubSource) and config.hub_text else config.text
+
+
+def _check_columns(source: Source, config: DataConfig) -> list[str]:
+    """The columns wanted, all of which the source has (the hub does not always tell)."""
+    wanted = [*_text_columns(source, config), config.label]
+    found = source.columns()
+    for column in wanted:
+        if found and column not in found:
+            problem = f"{source.name} has no column '{column}'"
+            fix = f"set data.text (or data.hub_text) and data.label; {suggestion(column, found)}"
+            raise ConfigError(problem, expected=wanted, found=found, fix=fix)
+    return wanted
+
+
+def _rows(source: Source, config: DataConfig) -> Split:
+    columns = source.read(_check_columns(source, config), config.labels)
+    return Split(*texts_and_labels(columns, _text_columns(source, config), config, source.name))
+
+
+def _share(rows: Split, holdout: float, held_out: bool) -> Split:
+    """The held-out share of the rows, or the rest; a hash of the text decides, so a text is never in both."""
+    kept = [i for i, text in enumerate(rows.texts) if (_position(text) < holdout) == held_out]
+    return Split(tuple(rows.texts[i] for i in kept), tuple(rows.labels[i] for i in kept))
+
+
+def _position(text: Text) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    joined = text if isinstance(text, str) else "\x1f".join(text)
+    return int(hashlib.sha1(joined.encode()).hexdigest()[:8], 16) / 16**8
+
+
+def _checked(rows: Split, split: str, name: str, labels: Sequence[str]) -> Split:
+    """``rows``, unless they cannot serve as ``split``."""
+    if len(rows) == 0:
+        fix = "give more rows, or change data.holdout, data.ignore_labels or data.drop_empty"
+        raise ConfigError(f"{name}: the {split} split has no rows", expected="rows", found="0 rows", fix=fix)
+    classes = set(rows.labels)
+    if split == "train" and len(classes) == 1:
+        found = f"{len(rows)} rows of '{labels[min(classes)]}'"
+        problem = f"{name}: only one class in the train split"
+        fix = "give rows of every class, or correct data.label"
+        raise ConfigError(problem, expected=f"rows of {', '.join(labels)}", found=found, fix=fix)
+    return rows

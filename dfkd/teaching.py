@@ -1,0 +1,179 @@
+"""Teachers: made by fine-tuning an encoder, or taken as they are and checked against the data set."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+from transformers import set_seed
+
+from dfkd import state
+from dfkd.config import DataConfig, RunConfig, TeacherConfig
+from dfkd.errors import ConfigError
+from dfkd.evaluate.predict import predict
+from dfkd.evaluate.scores import scores
+from dfkd.models import device, preflight, sources
+from dfkd.models.classifier import TextClassifier, load_classifier, load_tokenizer
+from dfkd.models.finetune import finetune
+from dfkd.models.teacher import Teacher, reorder_outputs
+from dfkd.tasks import Task
+
+Progress = Callable[[int, int], None]
+FACTS = "teacher.json"
+
+
+def default_folder(data: DataConfig, config: TeacherConfig) -> Path:
+    """``out``, or ``teachers/<data>-<model>``."""
+    model = config.model.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    return Path(config.out) if config.out else Path("teachers") / f"{data.name}-{model}"
+
+
+def make_teacher(
+    data: DataConfig, config: TeacherConfig, quiet: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Fine-tune an encoder on a data set's training split; a finished one is left alone.
+
+    Args:
+        data: the data set.
+        config: the encoder and how it is trained.
+        quiet: no progress bar while training.
+        progress: called with (done, all) while the test items are predicted.
+
+    Returns:
+        What is written to ``teacher.json``: scores on the test split (``None`` without one), seconds, settings.
+
+    Raises:
+        ConfigError: data and model do not fit, or the folder holds a teacher made otherwise.
+    """
+    folder, work = default_folder(data, config), default_folder(data, config).with_suffix(".partial")
+    settings = _settings(data, config)
+    if (folder / FACTS).is_file():
+        return _finished(folder, settings)
+    if folder.exists():
+        raise ConfigError(f"'{folder}' exists and is no teacher of ours", fix="choose another folder with out=FOLDER")
+    check_encoder(data, config)
+    _check_work(work, settings)
+    log = _access_log(work)
+    task = Task(data, log=log)
+    task.check()
+    accelerator = device.accelerator(config.device, config.precision, config.threads)
+    rows = task.hand_out("train", to="teacher_training")
+    set_seed(config.seed)
+    classifier = load_classifier(config.model, data.max_length, data.labels, config.trust_remote_code)
+    classifier.to(accelerator.device)
+    started = time.perf_counter()
+    loss = finetune(
+        classifier, rows.texts, rows.labels, config, work / "trainer",
+        bf16=accelerator.mixed_precision == "bf16", quiet=quiet,
+    )
+    facts = {
+        "settings": settings, "seconds": time.perf_counter() - started, "loss": loss,
+        "rows": min(len(rows), config.limit or len(rows)), "scores": _scores(classifier, task, progress),
+    }
+    _store(classifier, work, folder, facts)
+    return facts
+
+
+def check_encoder(data: DataConfig, config: TeacherConfig) -> None:
+    """Whether the encoder fits the data set, before its weights are read.
+
+    Raises:
+        ConfigError: tokenizer, vocabulary or length do not fit.
+    """
+    encoder = sources.load_config(config.model, config.trust_remote_code)
+    preflight.check_length(encoder, data.max_length, config.model)
+    preflight.check_vocabulary(encoder, load_tokenizer(config.model, config.trust_remote_code), config.model)
+
+
+def check_teacher(config: RunConfig) -> list[int]:
+    """Whether the teacher fits the data set, before its weights are read.
+
+    Returns:
+        For each class of the data set, the index of the teacher's output.
+
+    Raises:
+        ConfigError: it is no finished classifier, or classes, tokenizer, vocabulary or length do not fit.
+    """
+    model = sources.load_config(config.teacher, config.trust_remote_code)
+    heads = [name for name in model.architectures or () if name.endswith("ForSequenceClassification")]
+    if not heads:
+        raise ConfigError(
+            f"the teacher '{config.teacher}' is no finished classifier",
+            expected="a ...ForSequenceClassification",
+            found=", ".join(model.architectures or ()) or "no architecture in its config.json",
+            fix=f"train one: dfkd teacher data={config.data.name} model={config.teacher}",
+        )
+    names = [str(model.id2label[index]) for index in range(model.num_labels)]
+    order = preflight.class_order(names, config.data.labels, config.teacher_labels)
+    preflight.check_length(model, config.data.max_length, config.teacher)
+    preflight.check_vocabulary(model, load_tokenizer(config.teacher, config.trust_remote_code), config.teacher)
+    return order
+
+
+def load_teacher(config: RunConfig) -> Teacher:
+    """The teacher of a run, its outputs in the data set's order, on the CPU.
+
+    Raises:
+        ConfigError: as :func:`check_teacher`.
+    """
+    order = check_teacher(config)
+    classifier = load_classifier(
+        config.teacher, config.data.max_length, trust_remote_code=config.trust_remote_code
+    )
+    if order != list(range(len(order))):
+        reorder_outputs(classifier.model, order)
+    classifier.labels = tuple(config.data.labels)
+    return Teacher(classifier)
+
+
+def _settings(data: DataConfig, config: TeacherConfig) -> dict[str, Any]:
+    ignored = ("out", "checkpoint_every", "threads", "device")
+    kept = {name: value for name, value in vars(config).items() if name not in ignored}
+    return {"data": data.name, "files": dict(data.files), "max_length": data.max_length, **kept}
+
+
+def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
+    differing = sorted(key for key in settings if facts["settings"].get(key) != settings[key])
+    if differing:
+        changes = "; ".join(f"{k}: {facts['settings'].get(k)!r} there, {settings[k]!r} now" for k in differing)
+        raise ConfigError(f"'{folder}' holds a teacher with other settings", found=changes, fix="add out=FOLDER")
+    return facts
+
+
+def _check_work(work: Path, settings: dict[str, Any]) -> None:
+    """Go on with unfinished work only where it was begun with the same settings."""
+    marker = work / "settings.json"
+    if marker.is_file() and json.loads(marker.read_text()) != settings:
+        fix = f"remove '{work}', or add out=FOLDER"
+        raise ConfigError(f"'{work}' holds unfinished work with other settings", fix=fix)
+    state.write_text(marker, json.dumps(settings))
+
+
+def _access_log(work: Path) -> Callable[[dict[str, Any]], None]:
+    def log(record: dict[str, Any]) -> None:
+        with (work / "access.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    return log
+
+
+def _scores(classifier: TextClassifier, task: Task, progress: Progress | None) -> dict[str, float] | None:
+    if not task.has_test:
+        return None
+    test = task.hand_out("test", to="evaluate")
+    return scores(predict(classifier, test.texts, 64, progress), test.labels)
+
+
+def _store(classifier: TextClassifier, work: Path, folder: Path, facts: dict[str, Any]) -> None:
+    """Write the teacher beside the work, then give it its final name by one rename."""
+    ready = work / "ready"
+    classifier.save(ready)
+    shutil.copy(work / "access.jsonl", ready / "access.jsonl")
+    (ready / FACTS).write_text(json.dumps(facts, indent=1))
+    os.rename(ready, folder)
+    shutil.rmtree(work)

@@ -1,0 +1,3 @@
+"""Everything is in setup.cfg; pip's editable installs want this file beside it."""
+from setuptools import setup
+setup()

@@ -1,0 +1,62 @@
+"""What every test runs under: one torch thread, no hub, no network."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+# Before the first import of torch and the hub's libraries, which read these once; processes that tests start
+# inherit them. On two cores, two torch processes of two threads each take a hundred times as long as of one.
+os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg")
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+def is_local(address: Any) -> bool:
+    """Whether a socket address stays on this machine; Unix sockets have paths, not (host, port) pairs."""
+    if not isinstance(address, tuple):
+        return True
+    host = str(address[0])
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Fail a test that talks to another machine, even where the error is swallowed; gives the attempts."""
+    attempts: list[str] = []
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: socket.socket, *args: Any) -> Any:
+            if not is_local(args[-1]):
+                attempts.append(str(args[-1]))
+                raise ConnectionRefusedError(f"tests are offline: {args[-1]}")
+            return original(self, *args)
+
+        return call
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+    yield attempts
+    if attempts:
+        pytest.fail(f"the test tried to reach the network: {', '.join(attempts)}")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets and small models that DFKD_DATA names; without it the test is skipped."""
+    root = os.environ.get("DFKD_DATA")
+    if not root:
+        pytest.skip("needs real data: DFKD_DATA is not set")
+    if not Path(root).is_dir():
+        pytest.fail(f"DFKD_DATA is not a folder: {root}")
+    return Path(root)
