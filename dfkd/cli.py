@@ -39,14 +39,15 @@ def teacher(overrides: Optional[list[str]] = Overrides) -> None:
     """
     from dfkd import config, teaching
 
-    _quiet_libraries()
+    quiet_libraries()
     data, settings = config.load_teacher(overrides or [])
-    console.print(f"teacher for {data.name} from {settings.model} -> {teaching.default_folder(data, settings)}")
-    with _bar("test items") as predicted:
+    what = f"teacher for {data.name} from {settings.model} -> {teaching.default_folder(data, settings)}"
+    console.print(what, markup=False, soft_wrap=True)
+    with Bar("test items") as predicted:
         facts = teaching.make_teacher(data, settings, quiet=not sys.stderr.isatty(), progress=predicted)
     scores = facts["scores"]
     console.print(f"trained on {facts['rows']} rows in {facts['seconds']:.0f} s")
-    console.print(_scores_line(scores) if scores else "no test split: no scores")
+    console.print(scores_line(scores) if scores else "no test split: no scores")
 
 
 @app.command()
@@ -62,11 +63,11 @@ def run(overrides: Optional[list[str]] = Overrides) -> None:
     from dfkd import pipeline
     from dfkd.report import results, table
 
-    _quiet_libraries()
+    quiet_libraries()
     config = pipeline.load_config(overrides or [])
     folder = Path(config.runs) / config.run_name()
-    console.print(f"run {folder}")
-    with run_listeners(config.data.labels) as listeners:
+    console.print(f"run {folder}", markup=False, soft_wrap=True)
+    with RunProgress(config.data.labels) as listeners:
         pipeline.run(config, listeners)
     console.print(table.rich_table(table.rows(results.collect([folder]))))
 
@@ -84,10 +85,10 @@ def evaluate(
     """
     from dfkd import pipeline
 
-    _quiet_libraries()
-    with _bar("test items") as predicted:
+    quiet_libraries()
+    with Bar("test items") as predicted:
         scores = pipeline.evaluate(folder, overrides or [], predicted)
-    console.print(_scores_line(scores))
+    console.print(scores_line(scores))
 
 
 @app.command()
@@ -120,7 +121,7 @@ def predict(
     """
     from dfkd import pipeline
 
-    _quiet_libraries()
+    quiet_libraries()
     texts = list(text or []) or _lines(file)
     answers = pipeline.predict_texts(folder, texts)
     if as_json:
@@ -162,7 +163,7 @@ def doctor() -> None:
     """Tell versions, devices, free disk, and which models and data sets are found."""
     from dfkd import doctor as checks
 
-    _quiet_libraries()
+    quiet_libraries()
     table = Table("what", "found")
     for what, found in checks.findings():
         table.add_row(what, found.replace("[", r"\["))
@@ -170,25 +171,32 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Entry point: errors of our own are printed without a traceback, and exit with 2; an interrupt with 130."""
+    """Entry point of the command ``dfkd``."""
+    guarded(lambda: app(standalone_mode=False))
+
+
+def guarded(call: Callable[[], Any]) -> None:
+    """Call, and print errors of our own without a traceback: exit with 2, after an interrupt with 130."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+        call()
+    except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("interrupted; the same command goes on from the last checkpoint")
         sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
     except DfkdError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
-        sys.exit(2)
+        _fail(str(error))
     except Exception as error:
         # click's usage errors (wrong option, missing argument) know how to show themselves
         if not hasattr(error, "format_message"):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(error.format_message())}", highlight=False)
-        sys.exit(2)
+        _fail(error.format_message())
+
+
+def _fail(message: str) -> None:
+    # soft_wrap: a path or a command in a message must stay whole, to be copied
+    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(message)}", highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def _escaped(text: str) -> str:
@@ -197,7 +205,7 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-class run_listeners:
+class RunProgress:
     """A progress bar over the steps of a run, with loss, agreement and class histogram.
 
     Args:
@@ -238,7 +246,7 @@ class run_listeners:
         self.progress.update(self.task, completed=done, total=total)
 
 
-class _bar:
+class Bar:
     """A progress bar that is called with (done, all)."""
 
     def __init__(self, text: str) -> None:
@@ -273,12 +281,12 @@ def _lines(file: Path | None) -> list[str]:
     return lines
 
 
-def _scores_line(scores: dict[str, float]) -> str:
+def scores_line(scores: dict[str, float]) -> str:
     names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "calibration_error": "calibration error"}
     return ", ".join(f"{names.get(name, name)} {100 * value:.2f} %" for name, value in scores.items())
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Silence the load reports and bars of the libraries; ours say what matters."""
     import transformers
 

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import re
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Sequence, TypeVar
@@ -20,12 +21,24 @@ from dfkd.errors import ConfigError, suggestion
 
 T = TypeVar("T")
 OptionsCheck = Callable[[str, Mapping[str, Any]], "list[ConfigError]"]
+FACTS_OF_A_RUN = ("teacher_sha256",)  # a finished run's config.yaml says more than its configuration
+LONGEST_LABEL = 120  # folders are named after labels, and file systems stop at 255 bytes
+
+_collected: ContextVar[list[ConfigError] | None] = ContextVar("collected", default=None)
 
 
 def require(condition: bool, name: str, expected: str, found: object) -> None:
-    """Raise a :class:`ConfigError` about the value of ``name`` unless ``condition`` holds."""
-    if not condition:
-        raise ConfigError(f"'{name}' is out of range", expected=expected, found=found, fix=f"set {name}=...")
+    """Raise a :class:`ConfigError` about the value of ``name`` unless ``condition`` holds.
+
+    While :func:`typed` builds a dataclass, the error is noted instead, so that the other fields are looked at too.
+    """
+    if condition:
+        return
+    error = ConfigError(f"'{name}' is out of range", expected=expected, found=found, fix=f"set {name}=...")
+    collected = _collected.get()
+    if collected is None:
+        raise error
+    collected.append(error)
 
 
 @dataclass(frozen=True)
@@ -278,23 +291,26 @@ def typed(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> tuple[T 
         try:
             OmegaConf.update(merged, str(key), value, merge=False, force_add=False)
         except OmegaConfBaseException as error:
-            problems.append(_typing_problem(cls, prefix, str(key), value, error))
+            problems.append(_typing_problem(cls, prefix, str(key), value))
     plain = OmegaConf.to_container(merged)
     assert isinstance(plain, dict)
+    out_of_range: list[ConfigError] = []
+    collecting = _collected.set(out_of_range)
     try:
-        return cls(**{str(k): v for k, v in plain.items()}), problems
-    except ConfigError as error:
-        return None, problems + [error]
+        built = cls(**{str(k): v for k, v in plain.items()})
+    except ConfigError as error:  # raised by other means than require
+        out_of_range.append(error)
+    finally:
+        _collected.reset(collecting)
+    return None if out_of_range else built, problems + out_of_range
 
 
-def _typing_problem(
-    cls: type, prefix: str, key: str, value: object, error: OmegaConfBaseException
-) -> ConfigError:
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    if key not in names:
-        return ConfigError(f"unknown key '{prefix}{key}'", fix=suggestion(key, names))
-    first_line = str(error).splitlines()[0]
-    return ConfigError(f"'{prefix}{key}' has a wrong value", expected=first_line, found=repr(value))
+def _typing_problem(cls: type, prefix: str, key: str, value: object) -> ConfigError:
+    types = {f.name: f.type for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if key not in types:
+        return ConfigError(f"unknown key '{prefix}{key}'", fix=suggestion(key, types))
+    fix = f"set {prefix}{key}=..."
+    return ConfigError(f"'{prefix}{key}' has a wrong value", expected=types[key], found=repr(value), fix=fix)
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -399,9 +415,11 @@ def load_data(values: Mapping[str, Any]) -> DataConfig:
     """The :class:`DataConfig` of ``{"data": NAME, "data.FIELD": VALUE, ...}``.
 
     Raises:
-        ConfigError: the name is unknown or a field is wrong.
+        ConfigError: there is no name, it is unknown, or a field is wrong.
     """
-    data, problems = typed(DataConfig, _component(values, "data", "data_configs"), "data.")
+    if not values:
+        raise _no_data()
+    data, problems = typed(DataConfig, _data_values(values, {}), "data.")
     if problems:
         raise ConfigError.joined(problems)
     assert data is not None
@@ -445,7 +463,7 @@ def _sections(given: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Co
     sections: dict[str, dict[str, Any]] = {
         name: dict(base.pop(name, None) or {}) for name in ("data", "train", "evaluate", "student", "strategy")
     }
-    sections["settings"] = base
+    sections["settings"] = {key: value for key, value in base.items() if key not in FACTS_OF_A_RUN}
     for name, fill in (("data", _fill_data), ("strategy", _fill_strategy), ("student", _fill_student)):
         try:
             fill(sections, _under(given, name))
@@ -477,19 +495,21 @@ def _placeholder(name: str) -> dict[str, Any]:
     return {"labels": ["0", "1"]} if name == "data" else {"name": "", "options": {}, "label": ""}
 
 
+def _no_data() -> ConfigError:
+    fix = f"add data=NAME (or data=FILE.yaml); {suggestion('', available('data_configs'))}"
+    return ConfigError("no data set is given", fix=fix)
+
+
 def _under(given: Mapping[str, Any], section: str) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key.split(".")[0] == section}
 
 
-def _component(given: Mapping[str, Any], section: str, kind: str) -> dict[str, Any]:
-    """The YAML that ``section=NAME`` names, with the dotted overrides laid over it."""
-    values: dict[str, Any] = {}
-    if section in given:
-        path = find_yaml(kind, str(given[section]))
-        values = read_yaml(path)
-        values.setdefault("name", path.stem)
-        if section == "data":
-            values.setdefault("folder", str(path.parent.resolve()))
+def _data_values(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The YAML that ``data=NAME`` names (else what was saved), with the dotted overrides laid over it."""
+    values = dict(saved)
+    if "data" in given:
+        path = find_yaml("data_configs", str(given["data"]))
+        values = {"name": path.stem, "folder": str(path.parent.resolve()), **read_yaml(path)}
     for key, value in given.items():
         _, dot, rest = key.partition(".")
         if dot:
@@ -509,11 +529,8 @@ def _set_dotted(values: dict[str, Any], key: str, value: object) -> None:
 
 def _fill_data(sections: dict[str, dict[str, Any]], given: dict[str, Any]) -> None:
     if not given and not sections["data"]:
-        raise ConfigError("no data set is given", fix=f"add data=NAME; {suggestion('', available('data_configs'))}")
-    if "data" in given:
-        sections["data"] = {}
-    for key, value in _component(given, "data", "data_configs").items():
-        sections["data"][key] = value
+        raise _no_data()
+    sections["data"] = _data_values(given, sections["data"])
 
 
 def _fill_strategy(sections: dict[str, dict[str, Any]], given: dict[str, Any]) -> None:
@@ -530,6 +547,8 @@ def _fill_strategy(sections: dict[str, dict[str, Any]], given: dict[str, Any]) -
         if preset:
             raise ConfigError(f"strategy '{given['strategy']}' has keys that nothing reads", found=sorted(preset))
     _set_options(sections["strategy"], given)
+    options = {key.partition(".")[2]: value for key, value in given.items() if "." in key}
+    sections["strategy"]["label"] = _label(sections["strategy"].get("label", ""), options)
 
 
 def _fill_student(sections: dict[str, dict[str, Any]], given: dict[str, Any]) -> None:
@@ -539,9 +558,14 @@ def _fill_student(sections: dict[str, dict[str, Any]], given: dict[str, Any]) ->
         sections["student"] = {"name": "truncated", "options": {}, "label": "truncated"}
     _set_options(sections["student"], given)
     if given:
-        options = sections["student"]["options"]
-        parts = [sections["student"]["name"], *(f"{name}={value}" for name, value in sorted(options.items()))]
-        sections["student"]["label"] = re.sub(r"[^A-Za-z0-9=.,-]+", "_", ",".join(parts))
+        sections["student"]["label"] = _label(sections["student"]["name"], sections["student"]["options"])
+
+
+def _label(name: str, options: Mapping[str, Any]) -> str:
+    """What tables and folders call a component: ``truncated,layers=1``; a long one ends in a hash of the whole."""
+    parts = (re.sub(r"[^A-Za-z0-9=.-]+", "_", f"{key}={value}") for key, value in sorted(options.items()))
+    label = ",".join([name, *parts])
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 9]}-{sha256(label)[:8]}"
 
 
 def _set_options(component: dict[str, Any], given: dict[str, Any]) -> None:

@@ -251,6 +251,7 @@ def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners)
             return predict(teacher, texts, config.evaluate.batch_size, listeners.predicted)
 
     teacher_logits = cached_predictions(Path(config.runs) / ".cache", key, ask_teacher)
+    teacher.queries["evaluate"] = len(texts)  # also where an earlier run asked, and the answers were kept
     listeners.stage("asking the student about the test items")
     student_logits = predict(student, texts, config.evaluate.batch_size, listeners.predicted)
     bins = config.evaluate.calibration_bins
@@ -352,7 +353,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "dfkd")},
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpu": getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", platform.processor()),
+        "cpu": device.cpu_capabilities().get("cpu_name", platform.processor()),
         "cores": torch.get_num_threads(),
         "device": str(accelerator.device),
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",

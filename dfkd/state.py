@@ -53,7 +53,7 @@ def _to_tree(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {"dict": [[_to_tree(k, tensors), _to_tree(v, tensors)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {type(value).__name__: [_to_tree(item, tensors) for item in value]}
+        return {"tuple" if isinstance(value, tuple) else "list": [_to_tree(item, tensors) for item in value]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"state holds a {type(value).__name__}, which cannot be saved")

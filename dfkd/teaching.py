@@ -17,7 +17,7 @@ from dfkd.errors import ConfigError
 from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
 from dfkd.models import device, preflight, sources
-from dfkd.models.classifier import TextClassifier, load_classifier, load_tokenizer
+from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
 from dfkd.models.finetune import finetune
 from dfkd.models.teacher import Teacher, reorder_outputs
 from dfkd.tasks import Task
@@ -49,17 +49,19 @@ def make_teacher(
     Raises:
         ConfigError: data and model do not fit, or the folder holds a teacher made otherwise.
     """
-    folder, work = default_folder(data, config), default_folder(data, config).with_suffix(".partial")
+    folder = default_folder(data, config)
+    work = folder.with_name(folder.name + ".partial")
     settings = _settings(data, config)
     if (folder / FACTS).is_file():
         return _finished(folder, settings)
     if folder.exists():
         raise ConfigError(f"'{folder}' exists and is no teacher of ours", fix="choose another folder with out=FOLDER")
     check_encoder(data, config)
-    _check_work(work, settings)
-    log = _access_log(work)
-    task = Task(data, log=log)
+    task = Task(data, log=_access_log(work))
     task.check()
+    for split in ("train", "test") if task.has_test else ("train",):
+        task.fingerprint(split)  # reads and checks the rows; hands out nothing
+    _check_work(work, settings)
     accelerator = device.accelerator(config.device, config.precision, config.threads)
     rows = task.hand_out("train", to="teacher_training")
     set_seed(config.seed)
@@ -107,7 +109,7 @@ def check_teacher(config: RunConfig) -> list[int]:
             found=", ".join(model.architectures or ()) or "no architecture in its config.json",
             fix=f"train one: dfkd teacher data={config.data.name} model={config.teacher}",
         )
-    names = [str(model.id2label[index]) for index in range(model.num_labels)]
+    names = class_names(model)
     order = preflight.class_order(names, config.data.labels, config.teacher_labels)
     preflight.check_length(model, config.data.max_length, config.teacher)
     preflight.check_vocabulary(model, load_tokenizer(config.teacher, config.trust_remote_code), config.teacher)

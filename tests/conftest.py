@@ -1,10 +1,11 @@
-"""What every test runs under: one torch thread, no hub, no network."""
+"""What every test runs under: one torch thread, no hub, no network; and the tiny models that many tests share."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -12,9 +13,15 @@ from typing import Any, Callable, Iterator
 # inherit them. On two cores, two torch processes of two threads each take a hundred times as long as of one.
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg")
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+CACHE = tempfile.TemporaryDirectory(prefix="dfkd-tests-")  # goes with the process; never the user's own cache
+os.environ["HF_DATASETS_CACHE"] = CACHE.name
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+from dfkd import config, tasks, teaching  # noqa: E402
+from dfkd.config import DataConfig  # noqa: E402
+from dfkd.models import tiny  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -60,3 +67,40 @@ def data_root() -> Path:
     if not Path(root).is_dir():
         pytest.fail(f"DFKD_DATA is not a folder: {root}")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def toy_data() -> DataConfig:
+    """The data set that comes with the repository: made-up sentences on three topics."""
+    return config.load_data({"data": "toy"})
+
+
+@pytest.fixture(scope="session")
+def encoders(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Architecture -> the folder of a tiny random encoder of 4 layers with the toy data's vocabulary."""
+    texts = tasks.load(toy_data).hand_out("train", to="teacher_training").texts
+    root = tmp_path_factory.mktemp("encoders")
+
+    def encoder(model_type: str) -> Path:
+        folder = root / model_type
+        return folder if folder.is_dir() else tiny.build(folder, texts, model_type, layers=4)
+
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def toy_encoder(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random BERT of 2 layers with the toy data's vocabulary."""
+    texts = tasks.load(toy_data).hand_out("train", to="teacher_training").texts
+    return tiny.build(tmp_path_factory.mktemp("encoder") / "bert", texts, "bert", layers=2)
+
+
+@pytest.fixture(scope="session")
+def toy_teacher(toy_data: DataConfig, toy_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a teacher of 2 layers that has learned the toy data; read it, never write to it."""
+    folder = tmp_path_factory.mktemp("teachers") / "toy"
+    values = {"epochs": 15, "learning_rate": 2e-3, "device": "cpu", "precision": "float32"}
+    given = [f"model={toy_encoder}", f"out={folder}", *(f"{name}={value}" for name, value in values.items())]
+    data, settings = config.load_teacher(["data=toy", *given])
+    teaching.make_teacher(data, settings, quiet=True)
+    return folder

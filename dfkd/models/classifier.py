@@ -126,6 +126,16 @@ class TextClassifier(nn.Module):
         (Path(folder) / EXTRAS).write_text(json.dumps(facts, indent=1))
 
 
+def class_names(config: Any) -> list[str]:
+    """The class names of a transformers configuration, in the order of the outputs."""
+    return [str(config.id2label[index]) for index in range(config.num_labels)]
+
+
+def dropout_fields(config: Any) -> list[str]:
+    """The names of the dropout probabilities in a transformers configuration."""
+    return [name for name in config.to_dict() if name.endswith(("dropout", "dropout_prob"))]
+
+
 def load_tokenizer(reference: str, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model.
 
@@ -150,6 +160,7 @@ def load_classifier(
     max_length: int | None = None,
     labels: Sequence[str] | None = None,
     trust_remote_code: bool = False,
+    dropout: float | None = None,
 ) -> TextClassifier:
     """Load a classifier with its tokenizer.
 
@@ -159,15 +170,17 @@ def load_classifier(
         labels: class names. Give them to put a new head of that size on a pre-trained encoder; ``None`` takes
             the model's own.
         trust_remote_code: let a hub model run its own code.
+        dropout: dropout probability, everywhere in the model; ``None``: as its configuration says.
 
     Raises:
         ConfigError: it cannot be loaded.
     """
-    head = {} if labels is None else {"num_labels": len(labels)}
+    changed: dict[str, Any] = {} if labels is None else {"num_labels": len(labels)}
+    if dropout is not None:
+        changed |= dict.fromkeys(dropout_fields(sources.load_config(reference, trust_remote_code)), dropout)
     model: Any = sources.guarded(
         AutoModelForSequenceClassification.from_pretrained, reference,
-        dtype=torch.float32, trust_remote_code=trust_remote_code, **head,
+        dtype=torch.float32, trust_remote_code=trust_remote_code, **changed,
     )
-    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
     length = max_length or sources.read_extras(reference).get("max_length") or 128
-    return TextClassifier(model, load_tokenizer(reference, trust_remote_code), labels or names, length)
+    return TextClassifier(model, load_tokenizer(reference, trust_remote_code), labels or class_names(model.config), length)

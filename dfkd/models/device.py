@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -39,5 +41,11 @@ def native_bf16(on_cpu: bool) -> bool:
     """Whether the hardware multiplies bf16 itself; emulated bf16 is many times slower than float32."""
     if not on_cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = cpu_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """What torch says of the CPU; empty where this version of torch does not tell."""
+    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return tell()

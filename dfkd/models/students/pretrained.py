@@ -55,19 +55,6 @@ def build(options: Options, context: StudentContext) -> TextClassifier:
     """
     teacher = context.teacher
     student = load_classifier(
-        options.model, teacher.max_length, teacher.labels, trust_remote_code=context.trust_remote_code
+        options.model, teacher.max_length, teacher.labels, context.trust_remote_code, options.dropout
     )
-    if options.dropout is not None:
-        set_dropout(student, options.dropout)
     return student.to(teacher.device).train()
-
-
-def set_dropout(student: TextClassifier, probability: float) -> None:
-    """Set every dropout layer of a loaded model, and what its configuration says of them."""
-    from torch import nn
-
-    for module in student.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        if isinstance(getattr(module, "dropout_prob", None), float):
-            module.dropout_prob = probability  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
@@ -13,12 +13,14 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models import sources
-from dfkd.models.classifier import TextClassifier, load_classifier
+from dfkd.models.classifier import TextClassifier, dropout_fields, load_classifier, load_tokenizer
+from dfkd.models.preflight import check_length, check_vocabulary
 from dfkd.models.split import check_supported
 from dfkd.models.students.base import Facts, StudentContext
 
 LAYER = re.compile(r"(?P<stem>.*\blayers?\.)(?P<index>\d+)(?P<rest>\..*)")
 NAMED = ("spread", "first", "last")
+BLOCK = ("model_type", "hidden_size", "embedding_size", "vocab_size", "max_position_embeddings", "type_vocab_size")
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Options:
         require(self.dropout is None or 0 <= self.dropout < 1, "student.dropout", "in [0, 1)", self.dropout)
 
 
-def kept_layers(keep: Literal["spread", "first", "last"] | Sequence[int], layers: int, total: int) -> list[int]:
-    """The indices of the source's layers that the student takes.
+def kept_layers(keep: str | Sequence[int], layers: int, total: int) -> list[int]:
+    """The indices of the source's layers that the student takes; for ``keep`` see :class:`Options`.
 
     Raises:
         ConfigError: the source has fewer layers, or no layer of a listed index.
@@ -80,11 +82,14 @@ def check(options: Options, facts: Facts) -> None:
     """Whether the student can be built on this teacher, from configurations alone.
 
     Raises:
-        ConfigError: too many layers, an architecture that cannot be split, or another width than the teacher's.
+        ConfigError: too many layers, a source that cannot read the texts, an architecture that cannot be split, or
+            an embedding block of other sizes than the teacher's.
     """
     source: PretrainedConfig = facts.teacher_config
     if options.init not in ("teacher", "fresh"):
         source = sources.load_config(options.init)
+        check_length(source, facts.max_length, options.init)
+        check_vocabulary(source, load_tokenizer(options.init), options.init)
     if options.init != "fresh":
         kept_layers(options.keep, options.layers, int(source.num_hidden_layers))
     else:
@@ -101,12 +106,14 @@ def _check_injection(options: Options, source: PretrainedConfig, teacher: Pretra
             found="the injected embeddings live in the teacher's frozen block",
             fix="leave it out, or take a strategy that makes texts",
         )
-    same = source.model_type == teacher.model_type and source.hidden_size == teacher.hidden_size
-    if not same:
+    expected = {name: getattr(teacher, name, None) for name in BLOCK}
+    found = {name: getattr(source, name, None) for name in BLOCK}
+    differing = [name for name in BLOCK if found[name] != expected[name]]
+    if differing:
         raise ConfigError(
             "the student cannot share the teacher's embedding block",
-            expected=f"a {teacher.model_type} of width {teacher.hidden_size}",
-            found=f"a {source.model_type} of width {source.hidden_size} ({options.init})",
+            expected=", ".join(f"{name} {expected[name]}" for name in differing),
+            found=", ".join(f"{name} {found[name]}" for name in differing) + f" in {options.init}",
             fix="student.init=teacher or fresh, or a strategy that makes texts",
         )
 
@@ -147,7 +154,7 @@ def shallow_copy(model: Any, kept: Sequence[int], dropout: float | None) -> Any:
             setattr(config, name, [getattr(config, name)[index] for index in kept])
     config.num_hidden_layers = len(kept)
     if dropout is not None:
-        for name in [n for n in config.to_dict() if n.endswith(("dropout", "dropout_prob"))]:
+        for name in dropout_fields(config):
             setattr(config, name, dropout)
     return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 

@@ -1,0 +1,213 @@
+"""The trainer: budgets, replay, selection, divergence, and going on after a kill, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from dfkd import pipeline
+from dfkd.config import TrainConfig
+from dfkd.distill import Distiller, draws_replay, progress, rate_factor
+from dfkd.errors import TrainingDiverged
+from dfkd.models.students import registry as students
+from dfkd.pipeline import Listeners
+from dfkd.synthesis import registry
+
+QUICK = ("train.batch_size=8", "train.heldout=16", "evaluate.latency_rounds=0", "device=cpu", "evaluate.limit=20")
+STUDENTS = {"truncated": ("student.layers=1",), "pretrained": ("student.model={encoder}",)}
+"""What each student kind needs to be built on the toy teacher; a new kind fails the test until it stands here."""
+
+
+@pytest.fixture
+def settings(toy_teacher: Path, toy_encoder: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """Overrides of a quick toy run."""
+
+    def make(strategy: str, *more: str, student: str = "truncated") -> list[str]:
+        of_student = [option.format(encoder=toy_encoder) for option in STUDENTS[student]]
+        base = ["data=toy", f"teacher={toy_teacher}", f"runs={tmp_path / 'runs'}", f"strategy={strategy}"]
+        return [*base, f"student={student}", *of_student, *QUICK, *more]
+
+    return make
+
+
+def run(overrides: list[str], listeners: Listeners = Listeners()) -> dict[str, Any]:
+    return pipeline.run(pipeline.load_config(overrides), listeners)
+
+
+def weights(overrides: list[str]) -> str:
+    """The sha256 of the finished student's weights."""
+    config = pipeline.load_config(overrides)
+    path = Path(config.runs) / config.run_name() / "student" / "model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def killed_run(overrides: list[str], step: int) -> int:
+    """Run in a forked process that kills itself with SIGKILL right after ``step``; the signal that ended it."""
+
+    def die(record: dict[str, Any], steps: int) -> None:
+        if record["step"] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            run(overrides, Listeners(step=die))
+        finally:
+            os._exit(1)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+COMBINATIONS = [
+    (strategy, student)
+    for strategy in registry.available()
+    for student in students.STUDENTS.available()
+    if student == "truncated" or registry.options(strategy, {}).injects == "tokens"
+]
+
+
+@pytest.mark.parametrize(("strategy", "student"), COMBINATIONS)
+def test_killed_run_ends_with_the_same_bytes(
+    settings: Callable[..., list[str]], strategy: str, student: str
+) -> None:
+    more = ["train.steps=12", "train.checkpoint_every=4", "train.evaluate_every=3", "train.replay_share=0.4"]
+    whole = settings(strategy, *more, "run=whole", student=student)
+    broken = settings(strategy, *more, "run=broken", student=student)
+    run(whole)
+    # before the first checkpoint, between two, and right after one
+    for step in (2, 6, 7, 10):
+        assert killed_run(broken, step) == signal.SIGKILL
+    run(broken)
+    assert weights(broken) == weights(whole)
+    folder = Path(pipeline.load_config(whole).runs)
+    logs = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
+        for path in (folder / "whole/metrics.jsonl", folder / "broken/metrics.jsonl")
+    ]
+    assert logs[0] == logs[1] and [record["step"] for record in logs[0]] == list(range(12))
+    results = [json.loads((folder / name / "result.json").read_text()) for name in ("whole", "broken")]
+    for name in ("queries", "student", "fidelity"):
+        assert {**results[0][name], "cost": 0} == {**results[1][name], "cost": 0}
+
+
+def test_best_student_survives_a_kill(settings: Callable[..., list[str]]) -> None:
+    more = ["train.steps=10", "train.checkpoint_every=3", "train.evaluate_every=1", "train.select=agreement"]
+    whole, broken = (settings("random_tokens", *more, f"run={name}") for name in ("whole", "broken"))
+    run(whole)
+    killed_run(broken, 7)
+    run(broken)
+    assert weights(broken) == weights(whole)
+
+
+def test_another_seed_gives_another_student(settings: Callable[..., list[str]]) -> None:
+    first, second = (settings("random_tokens", "train.steps=3", f"seed={seed}") for seed in (0, 1))
+    run(first), run(second)
+    assert weights(first) != weights(second)
+
+
+def test_finished_run_is_only_read(settings: Callable[..., list[str]]) -> None:
+    overrides = settings("random_tokens", "train.steps=3")
+    first = run(overrides)
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("a finished run was run again")
+
+    assert run(overrides, Listeners(stage=fail, step=fail, predicted=fail)) == first
+
+
+def test_query_budget_ends_the_run(settings: Callable[..., list[str]]) -> None:
+    result = run(settings("random_tokens", "train.steps=50", "train.teacher_queries=60"))
+    # 16 held out, then batches of 8 until 60 is reached
+    assert result["queries"]["train"] + result["queries"]["heldout"] == 64
+    assert result["steps"] == 6
+
+
+def test_replay_saves_queries(settings: Callable[..., list[str]]) -> None:
+    without = run(settings("random_tokens", "train.steps=10", "run=a"))
+    half = run(settings("random_tokens", "train.steps=10", "train.replay_share=0.5", "run=b"))
+    assert (without["queries"]["train"], half["queries"]["train"]) == (80, 40)
+
+
+def test_every_handout_is_logged(settings: Callable[..., list[str]]) -> None:
+    for strategy, expected in (("random_tokens", {("test", "evaluate")}), ("real_text", None)):
+        overrides = settings(strategy, "train.steps=2")
+        run(overrides)
+        config = pipeline.load_config(overrides)
+        lines = (Path(config.runs) / config.run_name() / "access.jsonl").read_text().splitlines()
+        seen = {(record["split"], record["to"]) for record in map(json.loads, lines)}
+        assert seen == (expected or {("test", "evaluate"), ("train", "real_text")})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
+def test_divergence_stops_and_keeps_the_checkpoint(
+    settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    def losses(self: Distiller, batch: Any, logits: Any) -> Any:
+        value, student_logits = original(self, batch, logits)
+        return ({"kd": value["kd"] * 0 + bad} if self.step == 55 else value), student_logits
+
+    original = Distiller._losses
+    monkeypatch.setattr(Distiller, "_losses", losses)
+    overrides = settings("random_tokens", "train.steps=60", "train.checkpoint_every=25")
+    with pytest.raises(TrainingDiverged, match="step 55.*\n.*checkpoint of step 50.*\n.*learning_rate"):
+        run(overrides)
+    config = pipeline.load_config(overrides)
+    work = Path(config.runs) / (config.run_name() + ".partial")
+    assert (work / "checkpoint-000000050" / "state.safetensors").is_file()
+
+
+def test_without_a_test_split_fidelity_is_reported(settings: Callable[..., list[str]], toy_data: Any) -> None:
+    files = "data.files={train: " + f"{Path(toy_data.folder) / 'toy' / 'train.jsonl'}" + "}"
+    result = run(settings("random_tokens", "train.steps=3", files))
+    assert result["student"]["scores"] is None and result["test_items"] == 0
+    assert result["fidelity"]["samples"] == 16 and 0 <= result["fidelity"]["agreement"] <= 1
+
+
+def test_training_brings_the_student_to_the_teacher(settings: Callable[..., list[str]]) -> None:
+    more = ("student.init=fresh", "evaluate.limit=null", "train.batch_size=32", "train.learning_rate=2e-3")
+    untrained = run(settings("real_text", *more, "train.steps=1", "run=a"))
+    trained = run(settings("real_text", *more, "train.steps=60", "run=b"))
+    assert trained["student"]["agreement"] > untrained["student"]["agreement"] + 0.2
+    assert trained["student"]["agreement"] > 0.95
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.9])
+def test_replay_steps_are_evenly_spread(share: float) -> None:
+    drawn = [draws_replay(step, share) for step in range(100)]
+    assert sum(drawn) == round(100 * share)
+    assert all(abs(sum(drawn[:n]) - n * share) <= 1 for n in range(100))
+
+
+def test_rate_rises_then_falls() -> None:
+    rates = [rate_factor(step / 100, 0.1) for step in range(100)]
+    assert rates.index(max(rates)) == 10 and rates[10] == pytest.approx(1.0) and rates[-1] < 0.02
+
+
+def test_progress_follows_the_tighter_budget() -> None:
+    config = TrainConfig(steps=100, teacher_queries=1000)
+    assert progress(10, config, 500) == 0.5 and progress(80, config, 500) == 0.8
+
+
+@pytest.mark.parametrize(
+    "change", ["temperature=4", "learning_rate=1e-5", "weight_decay=5", "warmup=0.9", "clip=0.001", "batch_size=4",
+               "replay_share=0.5", "heldout=8"]
+)
+def test_every_training_option_acts(settings: Callable[..., list[str]], change: str) -> None:
+    base = settings("random_tokens", "train.steps=4", "run=base")
+    changed = [o for o in settings("random_tokens", "train.steps=4", "run=changed")]
+    run(base), run([*changed, f"train.{change}"])
+    assert weights(base) != weights([*changed, f"train.{change}"])
+
+
+def test_replay_capacity_bounds_the_files(settings: Callable[..., list[str]]) -> None:
+    more = ("train.steps=20", "train.replay_share=0.5", "train.replay_capacity=24", "train.checkpoint_every=5")
+    overrides = settings("random_tokens", *more)
+    run(overrides)
+    config = pipeline.load_config(overrides)
+    files = list((Path(config.runs) / config.run_name() / "pool").glob("*.arrow"))
+    assert 3 <= len(files) <= 6  # 24 samples are 3 files of 8; those since the last checkpoint may still be there

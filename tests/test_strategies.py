@@ -1,0 +1,317 @@
+"""The mechanisms of the strategies, on real small models."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import pytest
+import torch
+
+from dfkd import pipeline, seeding, teaching
+from dfkd.batch import PseudoBatch
+from dfkd.config import DataConfig, available
+from dfkd.errors import ConfigError, DataFreeError
+from dfkd.models.students import registry as students
+from dfkd.models.students.base import StudentContext
+from dfkd.models.teacher import Teacher, reorder_outputs
+from dfkd.synthesis import _guess, registry
+from dfkd.synthesis._words import whole_words
+from dfkd.synthesis.base import Context
+
+
+@dataclass
+class Bench:
+    """A toy teacher with a one-layer student, and strategies built on them."""
+
+    teacher: Teacher
+    data: DataConfig
+    texts: tuple[str, ...] = ("the rain falls", "the soup is hot", "they won the match")
+
+    def student(self, injects: str = "embeddings") -> Any:
+        torch.manual_seed(0)
+        options = students.STUDENTS.options("truncated", {"layers": 1})
+        return students.build("truncated", options, StudentContext(self.teacher, injects))
+
+    def build(self, name: str, student: Any = None, pair: bool = False, **options: Any) -> Any:
+        typed = registry.options(name, options)
+        student = student or self.student(typed.injects)
+        generator = seeding.generator(0, "synthesis")
+        context = Context(self.teacher, student, generator, pair, self.data.prompts, lambda: self.texts)
+        return registry.build(name, typed, context)
+
+
+@pytest.fixture
+def bench(toy_teacher: Path, toy_data: DataConfig) -> Bench:
+    config = pipeline.load_config(["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens"])
+    return Bench(teaching.load_teacher(config), toy_data)
+
+
+def content(batch: PseudoBatch) -> Any:
+    return batch.texts if batch.texts is not None else batch.embeddings.numpy().tobytes()  # type: ignore[union-attr]
+
+
+# every strategy
+
+def test_a_strategy_needs_one_module_and_one_yaml() -> None:
+    assert set(registry.available()) <= set(available("experiments/strategies"))
+
+
+@pytest.mark.parametrize("name", registry.available())
+def test_same_seed_same_bytes(bench: Bench, name: str) -> None:
+    first, second = (bench.build(name).synthesize(6) for _ in range(2))
+    assert content(first) == content(second) and len(first) == 6
+
+
+@pytest.mark.parametrize("name", registry.available())
+def test_state_dict_continues_the_stream(bench: Bench, name: str) -> None:
+    student = bench.student(registry.options(name, {}).injects)
+    strategy = bench.build(name, student)
+    strategy.synthesize(5)
+    state = strategy.state_dict()
+    expected = content(strategy.synthesize(4))
+    fresh = bench.build(name, student)
+    fresh.load_state_dict(state)
+    assert content(fresh.synthesize(4)) == expected
+
+
+@pytest.mark.parametrize("name", [n for n in registry.available() if n != "real_text"])
+def test_only_real_text_may_ask_for_texts(bench: Bench, name: str, tmp_path: Path) -> None:
+    assert registry.options(name, {}).uses_real_text is False
+
+
+def test_a_strategy_that_asks_for_real_text_is_refused(
+    toy_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = registry.STRATEGIES.module("random_tokens")
+    honest = module.build
+    monkeypatch.setattr(module, "build", lambda options, context: (context.real_text(), honest(options, context))[1])
+    overrides = ["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens", f"runs={tmp_path}", "student.layers=1"]
+    with pytest.raises(DataFreeError, match="the train split is not for 'random_tokens'"):
+        pipeline.run(pipeline.load_config(overrides))
+    assert '"refused": true' in next(tmp_path.rglob("access.jsonl")).read_text()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "random_tokens": {"source": "pieces", "vocabulary": 5, "min_length": 30, "max_length": 3},
+    "real_text": {},
+    "embedding_guess": {
+        "start": "tokens", "align": "layer_norm", "targets": "hard", "concentration": 20.0, "guess_steps": 2,
+        "guess_rate": 1.0, "optimise_special": True, "min_length": 22, "max_length": 17, "length_per": "sample",
+    },
+}
+OPTIONS["as_dfd"] = {
+    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "mask": "one", "mask_share": 0.6, "mask_with": "zero",
+}
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
+def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
+    common = {"difficulty_weight": 1.0} if name == "as_dfd" and option != "difficulty_weight" else {}
+    changed = bench.build(name, **{**common, option: OPTIONS[name][option]}).synthesize(6)
+    assert content(changed) != content(bench.build(name, **common).synthesize(6))
+
+
+@pytest.mark.parametrize("name", registry.available())
+def test_the_table_of_options_is_complete(name: str) -> None:
+    elsewhere = {"mask_weight"}  # acts on the student's loss: test_mask_weight_scales_the_students_loss
+    described = {option.name for option in registry.describe(name)[1]}
+    assert described - elsewhere == set(OPTIONS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [("as_dfd", {"difficulty": 1}, "difficulty_weight"), ("as_dfd", {"mask_share": 0}, "mask_share"),
+     ("as_dfd", {"start": "noise"}, "gaussian"), ("embedding_guess", {"min_length": 2}, "CLS"),
+     ("random_tokens", {"min_length": 9, "max_length": 3}, "9 or more"), ("as_dfdd", {}, "did you mean 'as_dfd'")],
+)
+def test_bad_options_are_refused(name: str, options: Mapping[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        registry.options(name, options)
+
+
+# random_tokens, real_text
+
+def test_random_words_are_uniform_over_words_and_lengths(bench: Bench) -> None:
+    batch = bench.build("random_tokens", max_length=10, vocabulary=20).synthesize(3000)
+    words = whole_words(bench.teacher.tokenizer, 20)
+    counts = collections.Counter(word for text in batch.texts or () for word in str(text).split())
+    lengths = collections.Counter(len(str(text).split()) for text in batch.texts or ())
+    assert set(counts) == set(words) and set(lengths) == set(range(1, 11))
+    mean = sum(counts.values()) / 20
+    assert all(abs(count - mean) < 5 * mean**0.5 for count in counts.values())
+    assert all(abs(count - 300) < 5 * 300**0.5 for count in lengths.values())
+
+
+def test_random_words_are_words(bench: Bench) -> None:
+    words = whole_words(bench.teacher.tokenizer, 10_000)
+    assert "people" in words and not any("#" in word or "[" in word for word in words)
+
+
+def test_pairs_are_made_for_tasks_with_two_texts(bench: Bench) -> None:
+    assert all(len(text) == 2 for text in bench.build("random_tokens", pair=True).synthesize(3).texts or ())
+
+
+def test_real_text_shows_each_text_once_an_epoch(bench: Bench) -> None:
+    strategy = bench.build("real_text")
+    for _ in range(4):
+        assert sorted(strategy.synthesize(3).texts) == sorted(bench.texts)
+
+
+# guessing
+
+@pytest.mark.parametrize("name", ["embedding_guess", "as_dfd"])
+def test_input_loss_falls(bench: Bench, name: str) -> None:
+    info = bench.build(name, guess_steps=20, targets="hard").synthesize(16).info
+    assert info["input_loss_last"] < 0.5 * info["input_loss_first"]
+
+
+def test_the_teacher_sees_the_class_asked_for_and_swapping_its_classes_swaps_them(bench: Bench) -> None:
+    def guessed() -> PseudoBatch:
+        return bench.build("embedding_guess", targets="hard", guess_steps=30).synthesize(30)
+
+    before = guessed()
+    assert before.targets is not None
+    assert (bench.teacher.label(before).argmax(1) == before.targets.argmax(1)).float().mean() > 0.9
+    reorder_outputs(bench.teacher.classifier.model, [1, 0, 2])
+    seen = bench.teacher.label(before).argmax(1)
+    swapped = torch.tensor([1, 0, 2])[before.targets.argmax(1)]
+    assert (seen == swapped).float().mean() > 0.9
+    after = guessed()
+    assert after.targets is not None
+    assert (bench.teacher.label(after).argmax(1) == after.targets.argmax(1)).float().mean() > 0.9
+
+
+def test_hard_targets_are_even_and_soft_ones_are_distributions(bench: Bench) -> None:
+    guesser = bench.build("embedding_guess", targets="hard").guesser
+    assert guesser.targets(30).sum(0).tolist() == [10, 10, 10]
+    soft = bench.build("embedding_guess").guesser.targets(500)
+    assert torch.allclose(soft.sum(1), torch.ones(500)) and 0.5 < float(soft.max(1).values.mean()) < 0.75
+
+
+def test_gaussian_start_has_the_tables_moments(bench: Bench) -> None:
+    guesser = bench.build("embedding_guess", min_length=24, max_length=24).guesser
+    start = guesser.start(200)
+    inner = start.embeddings[start.movable]
+    assert torch.allclose(inner.mean(0), guesser.moments.mean, atol=0.1)
+    assert torch.allclose(inner.std(0), guesser.moments.deviation, rtol=0.1)
+
+
+def test_layer_norm_moments_are_beta_and_gamma(bench: Bench) -> None:
+    norm: Any = bench.teacher.classifier.embedding_block.LayerNorm
+    moments = _guess.layer_norm_moments(bench.teacher)
+    assert torch.equal(moments.mean, norm.bias) and torch.equal(moments.deviation, norm.weight.abs())
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_special_tokens_move_only_when_asked(bench: Bench, special: bool) -> None:
+    strategy = bench.build("embedding_guess", optimise_special=special, length_per="sample")
+    batch, start = strategy.synthesize(8), bench.build("embedding_guess", length_per="sample").guesser.start(8)
+    assert batch.embeddings is not None and batch.attention_mask is not None
+    last = batch.attention_mask.sum(1) - 1
+    rows = torch.arange(8)
+    assert torch.equal(batch.embeddings[:, 0], start.embeddings[:, 0]) is not special
+    assert torch.equal(batch.embeddings[rows, last], start.embeddings[rows, last]) is not special
+    padding = batch.attention_mask == 0
+    assert padding.any() and torch.equal(batch.embeddings[padding], start.embeddings[padding])
+
+
+def test_lengths_stay_within_bounds(bench: Bench) -> None:
+    strategy = bench.build("embedding_guess", min_length=5, max_length=90, length_per="sample")
+    lengths = strategy.synthesize(200).attention_mask.sum(1)
+    assert (int(lengths.min()), int(lengths.max())) == (5, bench.teacher.max_length)
+
+
+# AS-DFD's adversary
+
+def difficulty(bench: Bench, student: Any, weight: float, seed: int) -> float:
+    """The student's L_MASK on guessed samples, measured with masks of its own."""
+    strategy = bench.build("as_dfd", student, difficulty_weight=weight, guess_steps=15, guess_rate=0.02)
+    batch = strategy.synthesize(32)
+    strategy.generator.manual_seed(seed)
+    with torch.no_grad():
+        student.eval()
+        return float(strategy.student_losses(student, batch)["mask"])
+
+
+def test_the_adversary_raises_the_students_mask_loss_and_lambda_zero_does_not(bench: Bench) -> None:
+    student = bench.student()
+    still = bench.build("as_dfd", student, difficulty_weight=0.0, guess_steps=0)
+    batch = still.synthesize(32)
+    still.generator.manual_seed(9)
+    with torch.no_grad():
+        student.eval()
+        start = float(still.student_losses(student, batch)["mask"])
+    without, with_adversary = difficulty(bench, student, 0.0, 9), difficulty(bench, student, 5.0, 9)
+    # small steps: larger ones leave the embeddings' own scale, and L_MASK rises with the scale alone
+    assert without < 1.05 * start
+    assert with_adversary > 1.1 * without
+
+
+def test_stage_one_leaves_no_gradient_and_no_trace_on_the_models(bench: Bench) -> None:
+    student = bench.student()
+    strategy = bench.build("as_dfd", student, difficulty_weight=1.0)
+    models = {"teacher": bench.teacher.classifier, "student": student, "map": strategy.supervision}
+    before = {name: {k: v.clone() for k, v in m.state_dict().items()} for name, m in models.items()}
+    training = student.training
+    strategy.synthesize(8)
+    assert student.training is training
+    for name, model in models.items():
+        assert all(parameter.grad is None for parameter in model.parameters()), name
+        assert all(torch.equal(value, before[name][key]) for key, value in model.state_dict().items()), name
+
+
+def test_mask_loss_trains_student_and_map(bench: Bench) -> None:
+    student = bench.student()
+    strategy = bench.build("as_dfd", student)
+    losses = strategy.student_losses(student, strategy.synthesize(8))
+    losses["mask"].backward()
+    assert all(parameter.grad is not None for parameter in strategy.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())
+    assert all(parameter.grad is None for parameter in student.embedding_parameters())
+
+
+def test_mask_weight_scales_the_students_loss(bench: Bench) -> None:
+    student = bench.student().eval()
+    values = []
+    for weight in (1.0, 3.0):
+        strategy = bench.build("as_dfd", student, mask_weight=weight)
+        values.append(float(strategy.student_losses(student, strategy.synthesize(8))["mask"]))
+    assert values[1] == pytest.approx(3 * values[0])
+    strategy = bench.build("as_dfd", student, mask_weight=0.0)
+    assert strategy.student_losses(student, strategy.synthesize(8)) == {}
+
+
+@pytest.mark.parametrize(("mask", "expected"), [("one", 1), ("share", 4)])
+def test_as_many_positions_are_masked_as_asked(bench: Bench, mask: str, expected: int) -> None:
+    strategy = bench.build("as_dfd", mask=mask, mask_share=0.2, min_length=22, max_length=22)
+    movable = strategy.guesser.start(10).movable
+    positions = strategy.supervision.positions(movable)
+    assert positions.sum(1).tolist() == [expected] * 10 and not (positions & ~movable).any()
+
+
+def test_the_teacher_and_both_embedding_blocks_are_untouched_by_a_run(toy_teacher: Path, tmp_path: Path) -> None:
+    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=as_dfd", f"runs={tmp_path}", "student.layers=1"]
+    config = pipeline.load_config([*settings, "train.steps=5", "train.batch_size=8", "evaluate.latency_rounds=0"])
+    before = teaching.load_teacher(config).classifier.state_dict()
+    pipeline.run(config)
+    assert all(torch.equal(v, before[k]) for k, v in teaching.load_teacher(config).classifier.state_dict().items())
+    student = pipeline.load_student(tmp_path / config.run_name())
+    block = teaching.load_teacher(config).classifier.embedding_block.state_dict()
+    assert all(torch.equal(value, block[name]) for name, value in student.embedding_block.state_dict().items())
+
+
+def test_queries_are_counted_with_gradients_apart(bench: Bench) -> None:
+    count: Callable[[], dict[str, int]] = lambda: dict(bench.teacher.queries)
+    before = count()
+    bench.build("as_dfd", guess_steps=3).synthesize(4)
+    assert {name: count()[name] - before[name] for name in before} == {
+        "train": 12, "gradient": 12, "heldout": 0, "evaluate": 0
+    }
+
+
+def test_a_frozen_batch_cannot_be_changed(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="either texts or embeddings"):
+        replace(bench.build("random_tokens").synthesize(2), embeddings=torch.zeros(2, 3, 4))
