@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Optional
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dfkd.errors import ConfigError, DfkdError
+from dfkd.console import Bar, RunProgress, console, guarded, quiet_libraries, scores_line
+from dfkd.errors import ConfigError
 
 # torch, transformers and datasets take seconds to import: each command imports what it needs, so that --help is quick
 
@@ -24,8 +22,9 @@ app = typer.Typer(
     "student.layers=3 train.steps=600`. `dfkd strategies` lists strategies and their options; "
     "`dfkd doctor` tells what this machine has.",
 )
-console = Console()
-Overrides = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings; values are read as YAML.", show_default=False)
+Overrides = typer.Argument(
+    None, metavar="[KEY=VALUE]...", help="Settings; values are read as YAML.", show_default=False
+)
 
 
 @app.command()
@@ -175,99 +174,6 @@ def main() -> None:
     guarded(lambda: app(standalone_mode=False))
 
 
-def guarded(call: Callable[[], Any]) -> None:
-    """Call, and print errors of our own without a traceback: exit with 2, after an interrupt with 130."""
-    try:
-        call()
-    except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interrupted; the same command goes on from the last checkpoint")
-        sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except DfkdError as error:
-        _fail(str(error))
-    except Exception as error:
-        # click's usage errors (wrong option, missing argument) know how to show themselves
-        if not hasattr(error, "format_message"):
-            raise
-        _fail(error.format_message())
-
-
-def _fail(message: str) -> None:
-    # soft_wrap: a path or a command in a message must stay whole, to be copied
-    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(message)}", highlight=False, soft_wrap=True)
-    sys.exit(2)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-class RunProgress:
-    """A progress bar over the steps of a run, with loss, agreement and class histogram.
-
-    Args:
-        labels: class names, for the histogram.
-    """
-
-    def __init__(self, labels: list[str]) -> None:
-        self.labels = labels
-        columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[facts]}"),
-        )
-        self.progress = Progress(*columns, console=console)
-        self.task: Any = None
-
-    def __enter__(self) -> Any:
-        from dfkd.pipeline import Listeners
-
-        self.progress.start()
-        return Listeners(stage=self.stage, step=self.step, predicted=self.predicted)
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def stage(self, text: str) -> None:
-        """Begin a new bar."""
-        self.task = self.progress.add_task(text, total=None, facts="")
-
-    def step(self, record: dict[str, Any], steps: int) -> None:
-        """Show a student step."""
-        total = sum(record["classes"]) or 1
-        shares = " ".join(f"{label[:8]} {100 * n // total}%" for label, n in zip(self.labels, record["classes"]))
-        facts = f"loss {record['loss']:.3f} agreement {record['agreement']:.2f} | {shares}"
-        self.progress.update(self.task, completed=record["step"] + 1, total=steps, facts=facts)
-
-    def predicted(self, done: int, total: int) -> None:
-        """Show predicted test items."""
-        self.progress.update(self.task, completed=done, total=total)
-
-
-class Bar:
-    """A progress bar that is called with (done, all)."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.progress = Progress(console=console)
-        self.task: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self.update
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def update(self, done: int, total: int) -> None:
-        """Show how far it is; the bar appears with the first call."""
-        if self.task is None:
-            self.progress.start()
-            self.task = self.progress.add_task(self.text, total=total)
-        self.progress.update(self.task, completed=done)
-
-
 def _lines(file: Path | None) -> list[str]:
     if file is None:
         raise ConfigError("no text to classify", fix="give texts, or --file FILE (- for standard input)")
@@ -279,20 +185,6 @@ def _lines(file: Path | None) -> list[str]:
     if not lines:
         raise ConfigError(f"{file} holds no text", expected="one text a line")
     return lines
-
-
-def scores_line(scores: dict[str, float]) -> str:
-    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "calibration_error": "calibration error"}
-    return ", ".join(f"{names.get(name, name)} {100 * value:.2f} %" for name, value in scores.items())
-
-
-def quiet_libraries() -> None:
-    """Silence the load reports and bars of the libraries; ours say what matters."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

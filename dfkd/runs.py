@@ -121,11 +121,14 @@ def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
         config: plain values; compared with those of a run that is there already.
 
     Raises:
-        ConfigError: a run of this name has another config, or another process works on it.
+        ConfigError: a run of this name has another config, another process works on it, or the folder is no run.
     """
     folder = RunFolder(root / name)
-    if folder.path.is_dir() and (folder.path / "config.yaml").is_file():
+    if (folder.path / "config.yaml").is_file():
         _refuse_other_config(folder.path, config)
+    elif folder.finished:
+        fix = "choose another name with run=NAME, or another folder with runs=FOLDER"
+        raise ConfigError(f"the folder '{folder.final}' is there already and is no run", fix=fix)
     if not folder.finished:
         folder.work.mkdir(parents=True, exist_ok=True)
         folder.lock()
@@ -137,11 +140,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The records of a JSON lines file that may have been cut short; empty when it does not exist."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
-    return records
+    # not str.splitlines: texts may hold other line breaks, and a kill may cut a character in two
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 @contextmanager

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
-from dfkd import cli, config, pipeline, tasks, teaching
+from dfkd import config, pipeline, tasks, teaching
+from dfkd.console import Bar, RunProgress, console, guarded, quiet_libraries, scores_line
 from dfkd.errors import ConfigError, DfkdError
 from dfkd.models import tiny
 from dfkd.report import page, table
 from dfkd.report.results import Missing, Result, collect
-
-console = Console()
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def main(
 ) -> None:
     """Train a teacher, distil students from it by floor, AS-DFD and ceiling, print a table, write a page."""
     started = time.perf_counter()
-    cli.quiet_libraries()
+    quiet_libraries()
     if scale not in SCALES:
         raise ConfigError(f"unknown scale '{scale}'", fix=f"--scale {' or '.join(SCALES)}")
     sizes, out = SCALES[scale], out / scale
@@ -86,9 +84,9 @@ def make_teacher(name: str, sizes: Scale, out: Path) -> Path:
         model = [f"model={make_encoder(name, out)}"]
     settings = [f"data={name}", *sizes.teacher, *model, f"out={out / 'teacher'}"]
     data, options = config.load_teacher(list(dict.fromkeys(settings)))
-    with cli.Bar("test items") as predicted:
+    with Bar("test items") as predicted:
         facts = teaching.make_teacher(data, options, quiet=not sys.stderr.isatty(), progress=predicted)
-    console.print(f"{facts['rows']} training rows, {facts['seconds']:.0f} s: {cli.scores_line(facts['scores'])}")
+    console.print(f"{facts['rows']} training rows, {facts['seconds']:.0f} s: {scores_line(facts['scores'])}")
     return out / "teacher"
 
 
@@ -114,7 +112,7 @@ def distil_all(name: str, teacher: str, sizes: Scale, out: Path) -> tuple[list[R
             console.print(f"[bold]{label}[/]")
             try:
                 options = pipeline.load_config([*settings, *student, *sizes.train])
-                with cli.RunProgress(list(options.data.labels)) as listeners:
+                with RunProgress(list(options.data.labels)) as listeners:
                     pipeline.run(options, listeners)
                 folders.append(out / options.run_name())
             except DfkdError as error:
@@ -124,4 +122,4 @@ def distil_all(name: str, teacher: str, sizes: Scale, out: Path) -> tuple[list[R
 
 
 if __name__ == "__main__":
-    cli.guarded(lambda: typer.run(main))
+    guarded(lambda: typer.run(main))

@@ -25,7 +25,8 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     5: r"synthesis\..+",
     6: r"distill|(evaluate|quality)(\..+)?",
     6.5: r"teaching",  # scores what it fine-tunes; the pipeline uses it
-    7: r"pipeline|report(\..+)?",
+    7: r"pipeline|doctor|report(\..+)?",
+    7.5: r"console",  # hands the pipeline its listeners
     8: r"cli(\..+)?|__main__",
 }
 STRATEGIES, SCRIPTS = 5, 8

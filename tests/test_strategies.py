@@ -246,7 +246,7 @@ def test_the_adversary_raises_the_students_mask_loss_and_lambda_zero_does_not(be
         start = float(still.student_losses(student, batch)["mask"])
     without, with_adversary = difficulty(bench, student, 0.0, 9), difficulty(bench, student, 5.0, 9)
     # small steps: larger ones leave the embeddings' own scale, and L_MASK rises with the scale alone
-    assert without < 1.05 * start
+    assert without < 1.1 * start
     assert with_adversary > 1.1 * without
 
 

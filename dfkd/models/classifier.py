@@ -183,4 +183,5 @@ def load_classifier(
         dtype=torch.float32, trust_remote_code=trust_remote_code, **changed,
     )
     length = max_length or sources.read_extras(reference).get("max_length") or 128
-    return TextClassifier(model, load_tokenizer(reference, trust_remote_code), labels or class_names(model.config), length)
+    tokenizer = load_tokenizer(reference, trust_remote_code)
+    return TextClassifier(model, tokenizer, labels or class_names(model.config), length)

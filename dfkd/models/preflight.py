@@ -52,8 +52,8 @@ def class_order(model_labels: Sequence[str], labels: Sequence[str], given: Seque
 
 def _order_as_given(given: Sequence[str], labels: Sequence[str]) -> list[int]:
     if sorted(given) != sorted(labels):
-        found = ", ".join(given)
-        raise ConfigError("teacher_labels does not name the data set's classes", expected=", ".join(labels), found=found)
+        expected, found = ", ".join(labels), ", ".join(given)
+        raise ConfigError("teacher_labels does not name the data set's classes", expected=expected, found=found)
     return [list(given).index(label) for label in labels]
 
 

