@@ -152,7 +152,8 @@ class TrainConfig:
         require(0 <= self.replay_share < 1, "train.replay_share", "a share in [0, 1)", self.replay_share)
         require(self.explode_factor > 1, "train.explode_factor", "above 1", self.explode_factor)
         queries = self.teacher_queries
-        require(queries is None or queries >= 1, "train.teacher_queries", "1 or more", queries)
+        enough = queries is None or queries > self.heldout  # the samples set aside are paid for first
+        require(enough, "train.teacher_queries", f"more than train.heldout={self.heldout}", queries)
         selectable = self.select == "last" or self.heldout > 0
         require(selectable, "train.heldout", "1 or more for train.select=agreement", self.heldout)
 

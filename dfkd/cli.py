@@ -171,7 +171,13 @@ def doctor() -> None:
 
 def main() -> None:
     """Entry point of the command ``dfkd``."""
-    guarded(lambda: app(standalone_mode=False))
+    guarded(_run_app)
+
+
+def _run_app() -> None:
+    code = app(standalone_mode=False)
+    if code == 130:  # typer's way to say that it was interrupted, unless it is an old one
+        raise KeyboardInterrupt
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -25,6 +25,7 @@ from dfkd.evaluate.scores import agreement, scores
 from dfkd.models import device, sources
 from dfkd.models.classifier import TextClassifier, load_classifier
 from dfkd.models.decode import NearestTokens
+from dfkd.models.preflight import check_finished
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
 from dfkd.models.teacher import Teacher
@@ -76,6 +77,27 @@ class Parts:
     student_options: Any
 
 
+class AccessLog:
+    """Keeps what was handed out to whom until the run's folder is there, then writes it into it."""
+
+    def __init__(self) -> None:
+        self.folder: RunFolder | None = None
+        self.waiting: list[dict[str, Any]] = []
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Note one hand-out."""
+        if self.folder is None:
+            self.waiting.append(record)
+        else:
+            self.folder.log("access", record)
+
+    def attach(self, folder: RunFolder) -> None:
+        """Write to ``folder`` from now on."""
+        self.folder, waiting, self.waiting = folder, self.waiting, []
+        for record in waiting:
+            self(record)
+
+
 def preflight(config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None) -> Parts:
     """Check everything that can be checked before any work.
 
@@ -93,6 +115,7 @@ def preflight(config: RunConfig, log: Callable[[dict[str, Any]], None] | None = 
     except ConfigError as error:
         problems.append(error)
     try:
+        device.check_device(config.device)
         teaching.check_teacher(config)
         model = sources.load_config(config.teacher, config.trust_remote_code)
         facts = Facts(model, strategy_options.injects, config.data.max_length)
@@ -137,9 +160,10 @@ def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]
     final = RunFolder(Path(config.runs) / config.run_name())
     if final.finished:
         return runs.open_run(Path(config.runs), config.run_name(), plain).result()
-    preflight(config)
+    accesses = AccessLog()
+    parts = preflight(config, accesses)
     folder = runs.open_run(Path(config.runs), config.run_name(), plain)
-    parts = preflight(config, lambda record: folder.log("access", record))
+    accesses.attach(folder)
     accelerator = device.accelerator(config.device, config.precision, config.threads)
     listeners.stage("loading the teacher")
     teacher, student, distiller = assemble(parts, folder, accelerator, listeners)
@@ -341,6 +365,8 @@ def load_student(folder: Path) -> TextClassifier:
     if (inside / "config.json").is_file():
         return load_classifier(str(inside))
     if (folder / "config.json").is_file():
+        fix = "give a finished run, or the folder of a student or teacher"
+        check_finished(sources.load_config(str(folder)), f"'{folder}'", fix)
         return load_classifier(str(folder))
     unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
     fix = "the run is not finished: repeat its command" if unfinished else "give a finished run or a model folder"

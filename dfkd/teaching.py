@@ -18,7 +18,6 @@ from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
 from dfkd.models import device, preflight, sources
 from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
-from dfkd.models.finetune import finetune
 from dfkd.models.teacher import Teacher, reorder_outputs
 from dfkd.tasks import Task
 
@@ -56,13 +55,15 @@ def make_teacher(
         return _finished(folder, settings)
     if folder.exists():
         raise ConfigError(f"'{folder}' exists and is no teacher of ours", fix="choose another folder with out=FOLDER")
+    from dfkd.models.finetune import finetune  # transformers' Trainer takes seconds to import
+
     check_encoder(data, config)
     task = Task(data, log=_access_log(work))
     task.check()
     for split in ("train", "test") if task.has_test else ("train",):
         task.fingerprint(split)  # reads and checks the rows; hands out nothing
-    _check_work(work, settings)
     accelerator = device.accelerator(config.device, config.precision, config.threads)
+    _check_work(work, settings)
     rows = task.hand_out("train", to="teacher_training")
     set_seed(config.seed)
     classifier = load_classifier(config.model, data.max_length, data.labels, config.trust_remote_code)
@@ -101,14 +102,8 @@ def check_teacher(config: RunConfig) -> list[int]:
         ConfigError: it is no finished classifier, or classes, tokenizer, vocabulary or length do not fit.
     """
     model = sources.load_config(config.teacher, config.trust_remote_code)
-    heads = [name for name in model.architectures or () if name.endswith("ForSequenceClassification")]
-    if not heads:
-        raise ConfigError(
-            f"the teacher '{config.teacher}' is no finished classifier",
-            expected="a ...ForSequenceClassification",
-            found=", ".join(model.architectures or ()) or "no architecture in its config.json",
-            fix=f"train one: dfkd teacher data={config.data.name} model={config.teacher}",
-        )
+    fix = f"train one: dfkd teacher data={config.data.name} model={config.teacher}"
+    preflight.check_finished(model, f"the teacher '{config.teacher}'", fix)
     names = class_names(model)
     order = preflight.class_order(names, config.data.labels, config.teacher_labels)
     preflight.check_length(model, config.data.max_length, config.teacher)
@@ -135,7 +130,8 @@ def load_teacher(config: RunConfig) -> Teacher:
 def _settings(data: DataConfig, config: TeacherConfig) -> dict[str, Any]:
     ignored = ("out", "checkpoint_every", "threads", "device")
     kept = {name: value for name, value in vars(config).items() if name not in ignored}
-    return {"data": data.name, "files": dict(data.files), "max_length": data.max_length, **kept}
+    facts = ("name", "hub", "hub_config", "files", "text", "label", "labels", "holdout", "max_length")
+    return {"data": {name: getattr(data, name) for name in facts}, **kept}
 
 
 def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:

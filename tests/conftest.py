@@ -75,10 +75,15 @@ def toy_data() -> DataConfig:
     return config.load_data({"data": "toy"})
 
 
+def toy_texts(toy_data: DataConfig) -> list[str]:
+    """The training texts, which the tiny models' vocabularies come from."""
+    return [str(text) for text in tasks.load(toy_data).hand_out("train", to="teacher_training").texts]
+
+
 @pytest.fixture(scope="session")
 def encoders(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Architecture -> the folder of a tiny random encoder of 4 layers with the toy data's vocabulary."""
-    texts = tasks.load(toy_data).hand_out("train", to="teacher_training").texts
+    texts = toy_texts(toy_data)
     root = tmp_path_factory.mktemp("encoders")
 
     def encoder(model_type: str) -> Path:
@@ -91,7 +96,7 @@ def encoders(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def toy_encoder(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random BERT of 2 layers with the toy data's vocabulary."""
-    texts = tasks.load(toy_data).hand_out("train", to="teacher_training").texts
+    texts = toy_texts(toy_data)
     return tiny.build(tmp_path_factory.mktemp("encoder") / "bert", texts, "bert", layers=2)
 
 

@@ -79,7 +79,7 @@ def test_the_last_of_two_equal_keys_wins() -> None:
 @pytest.mark.parametrize(
     "override, value",
     [
-        ("train.learning_rate=1e-3", 1e-3), ("train.teacher_queries=null", None), ("train.teacher_queries=9", 9),
+        ("train.learning_rate=1e-3", 1e-3), ("train.teacher_queries=null", None), ("train.teacher_queries=999", 999),
         ("data.text=[a, b]", ["a", "b"]), ("teacher_labels=[x, y]", ["x", "y"]), ("teacher=7", "7"),
         ("teacher=a=b", "a=b"), ("trust_remote_code=true", True), ("train.clip=1", 1.0), ("device=cpu", "cpu"),
     ],
@@ -197,7 +197,7 @@ MISTAKES = {
     "train.heldout=-1": "'train.heldout' is out of range\n  expected: 0 or more\n  found: -1",
     "train.replay_share=1": r"expected: a share in \[0, 1\)\n  found: 1.0",
     "train.explode_factor=1": "expected: above 1",
-    "train.teacher_queries=0": "'train.teacher_queries' is out of range",
+    "train.teacher_queries=256": "'train.teacher_queries' is out of range\n  expected: more than train.heldout=256",
     "evaluate.calibration_bins=0": "'evaluate.calibration_bins' is out of range",
     "device=gpu": r"'device' has a wrong value\n  expected: Literal\['auto', 'cpu', 'cuda'\]\n  found: 'gpu'",
     "teacher_labels=3": "'teacher_labels' has a wrong value",
@@ -330,7 +330,9 @@ def test_facts_of_a_strategy_are_no_options() -> None:
     assert found == [] and options is not None
     assert (options.guess_steps, options.injects, options.uses_real_text) == (3, "embeddings", False)
     options, found = config.typed(as_dfd.Options, {"uses_real_text": True, "injects": "tokens"}, "strategy.")
-    assert [error.problem for error in found] == ["unknown key 'strategy.uses_real_text'", "unknown key 'strategy.injects'"]
+    assert [error.problem for error in found] == [
+        "unknown key 'strategy.uses_real_text'", "unknown key 'strategy.injects'"
+    ]
 
 
 def test_typed_gives_no_instance_that_is_out_of_range() -> None:

@@ -263,7 +263,8 @@ def test_pool_file_is_written_by_one_rename(tmp_path: Path, monkeypatch: pytest.
 # the run folder
 
 
-CONFIG = {"seed": 0, "runs": "here", "data": {"name": "toy", "folder": "/a", "labels": ["x", "y"]}, "run": None}
+DATA = {"name": "toy", "folder": "/a", "labels": ["x", "y"]}
+CONFIG = {"seed": 0, "runs": "here", "data": DATA, "run": None}
 
 
 def changed(**values: Any) -> dict[str, Any]:
@@ -305,7 +306,7 @@ def test_nothing_is_final_before_the_rename(tmp_path: Path, monkeypatch: pytest.
     [
         (changed(seed=1), "seed: 0 there, 1 now"),
         (changed(run="x"), "run: None there, 'x' now"),
-        (changed(data={**CONFIG["data"], "labels": ["x"]}), r"data.labels: \['x', 'y'\] there, \['x'\] now"),  # type: ignore
+        (changed(data={**DATA, "labels": ["x"]}), r"data.labels: \['x', 'y'\] there, \['x'\] now"),
         (changed(more=1), "more: None there, 1 now"),
         ({}, "data.labels: .* seed: 0 there, None now"),
     ],
@@ -320,7 +321,7 @@ def test_another_config_is_refused(other: dict[str, Any], said: str, finished: b
 
 def test_places_make_no_other_config(tmp_path: Path) -> None:
     open_run(tmp_path, "run", CONFIG).finish({})
-    moved = changed(runs="elsewhere", data={**CONFIG["data"], "folder": "/b", "labels": ("x", "y")})  # type: ignore
+    moved = changed(runs="elsewhere", data={**DATA, "folder": "/b", "labels": ("x", "y")})
     assert open_run(tmp_path, "run", moved).finished
 
 

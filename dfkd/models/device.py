@@ -22,8 +22,7 @@ def accelerator(device: str = "auto", precision: str = "auto", threads: int | No
     Raises:
         ConfigError: there is no GPU for ``cuda``, or several processes were launched.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but torch sees no GPU", fix="use device=cpu, or install torch with CUDA")
+    check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
@@ -35,6 +34,17 @@ def accelerator(device: str = "auto", precision: str = "auto", threads: int | No
         found = f"{chosen.num_processes} processes"
         raise ConfigError("a run uses one process", found=found, fix="start dfkd without a launcher")
     return chosen
+
+
+def check_device(device: str) -> None:
+    """Whether this machine has the device.
+
+    Raises:
+        ConfigError: there is no GPU for ``cuda``.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        fix = "use device=cpu, or install torch with CUDA"
+        raise ConfigError("device=cuda, but there is no GPU", expected="a GPU", found="torch sees none", fix=fix)
 
 
 def native_bf16(on_cpu: bool) -> bool:

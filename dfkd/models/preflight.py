@@ -62,6 +62,27 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
+def check_finished(config: PretrainedConfig, what: str, fix: str) -> None:
+    """A bare encoder would get a head of random weights, and answer at random.
+
+    Args:
+        config: of the model.
+        what: what messages call the model.
+        fix: what to do about it.
+
+    Raises:
+        ConfigError: the model is no classifier.
+    """
+    architectures = config.architectures or []
+    if not any(name.endswith("ForSequenceClassification") for name in architectures):
+        raise ConfigError(
+            f"{what} is no finished classifier",
+            expected="a ...ForSequenceClassification",
+            found=", ".join(architectures) or "no architecture in its config.json",
+            fix=fix,
+        )
+
+
 def check_vocabulary(config: PretrainedConfig, tokenizer: Any, reference: str) -> None:
     """The tokenizer must not give ids that the model has no embedding for.
 

@@ -43,7 +43,7 @@ class GuessOptions:
     targets: Literal["hard", "dirichlet"] = "dirichlet"
     concentration: float = 1.0
     guess_steps: int = 5
-    guess_rate: float = 0.3
+    guess_rate: float = 0.1
     optimise_special: bool = False
     min_length: int = 16
     max_length: int = 128

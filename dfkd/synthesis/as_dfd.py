@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import require
+from dfkd.errors import ConfigError
 from dfkd.losses import masked_mse, soft_cross_entropy
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
@@ -66,8 +67,20 @@ class SelfSupervision(nn.Module):
         self.map = nn.Linear(hidden_width, teacher.width, bias=False).to(teacher.device)
         with torch.no_grad():
             self.map.weight.copy_(torch.eye(teacher.width, hidden_width))
+        self.filler = self._filler(teacher)
+
+    def _filler(self, teacher: Teacher) -> Tensor:
+        """What stands at masked positions, one for each position: (1, longest, D).
+
+        Raises:
+            ConfigError: the tokenizer has no mask token.
+        """
+        if self.options.mask_with == "zero":
+            return torch.zeros(1, teacher.max_length, teacher.width, device=teacher.device)
+        if teacher.tokenizer.mask_token_id is None:
+            raise ConfigError("the teacher's tokenizer has no mask token", fix="add strategy.mask_with=zero")
         ids = torch.full((1, teacher.max_length), int(teacher.tokenizer.mask_token_id), device=teacher.device)
-        self.mask_embedding = teacher.embed(ids).float()  # (1, longest, D): one for each position
+        return teacher.embed(ids).float()
 
     def positions(self, movable: Tensor) -> Tensor:
         """Draw the positions to mask, (B, L) bool, among the inner ones."""
@@ -81,9 +94,7 @@ class SelfSupervision(nn.Module):
 
     def loss(self, student: Student, embeddings: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
         """L_MASK, a scalar, of embeddings (B, L, D) at the positions (B, L)."""
-        length = embeddings.shape[1]
-        filler = self.mask_embedding[:, :length] if self.options.mask_with == "token" else 0.0
-        masked = torch.where(positions.unsqueeze(-1), filler, embeddings)
+        masked = torch.where(positions.unsqueeze(-1), self.filler[:, : embeddings.shape[1]], embeddings)
         hidden = student.from_embeddings(masked, attention_mask).hidden
         return masked_mse(self.map(hidden), embeddings, positions)
 
