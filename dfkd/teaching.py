@@ -18,6 +18,7 @@ from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
 from dfkd.models import device, preflight, sources
 from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
+from dfkd.models.finetune import finetune
 from dfkd.models.teacher import Teacher, reorder_outputs
 from dfkd.tasks import Task
 
@@ -55,8 +56,6 @@ def make_teacher(
         return _finished(folder, settings)
     if folder.exists():
         raise ConfigError(f"'{folder}' exists and is no teacher of ours", fix="choose another folder with out=FOLDER")
-    from dfkd.models.finetune import finetune  # transformers' Trainer takes seconds to import
-
     check_encoder(data, config)
     task = Task(data, log=_access_log(work))
     task.check()

@@ -7,8 +7,6 @@ from typing import Any, Sequence
 
 import datasets
 import torch
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from dfkd.batch import Text
 from dfkd.config import TeacherConfig
@@ -33,6 +31,9 @@ def finetune(
     Returns:
         The mean training loss.
     """
+    from transformers import DataCollatorWithPadding, Trainer  # seconds to import: predict and run need neither
+    from transformers.trainer_utils import get_last_checkpoint
+
     kept = _shuffled(len(texts), config)
     rows = _tokenized(classifier, [texts[i] for i in kept], [labels[i] for i in kept])
     trainer = Trainer(
@@ -59,7 +60,9 @@ def _tokenized(classifier: TextClassifier, texts: Sequence[Text], labels: Sequen
     return datasets.Dataset.from_dict({**encoding, "labels": list(labels), "length": lengths})
 
 
-def _arguments(config: TeacherConfig, work: Path, bf16: bool, quiet: bool, on_cpu: bool) -> TrainingArguments:
+def _arguments(config: TeacherConfig, work: Path, bf16: bool, quiet: bool, on_cpu: bool) -> Any:
+    from transformers import TrainingArguments
+
     return TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=config.batch_size,
