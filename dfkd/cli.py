@@ -98,12 +98,13 @@ def report(
     """Print the table of finished runs and write a page with table, curves, samples and configurations."""
     from dfkd.report import page, results, table
 
-    found = results.collect(folders or [Path("runs")])
+    where = folders or [Path("runs")]
+    found, missing = results.collect(where), results.unfinished(where)
     if not found:
         fix = "run something first: dfkd run --help"
         raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
-    console.print(table.rich_table(table.rows(found)))
-    page.write_page(found, [], out)
+    console.print(table.rich_table(table.rows(found, missing)))
+    page.write_page(found, missing, out)
     console.print(f"page: {out}")
 
 

@@ -24,7 +24,8 @@ def result(strategy: str, score: float | None, seed: int = 0, **more: Any) -> Re
     content = {
         "run": f"sst2/{strategy}", "steps": 9, "seconds": {"train": 12.0}, "test_items": 10,
         "config": {"data": data, "seed": seed, "student": {"name": "truncated", "label": more.get("student", "t")}},
-        "environment": {"torch": "2"}, "strategy": {"name": strategy.split(",")[0], "label": strategy},
+        "environment": {"torch": "2"},
+        "strategy": {"name": strategy.split(",")[0], "label": strategy, "uses_real_text": more.get("real", False)},
         "teacher": {
             "sha256": "f", "scores": scores and {**scores, "accuracy": 0.9}, "cost": {**COST, "parameters": 10**7},
         },
@@ -61,6 +62,37 @@ def test_only_like_is_compared_with_like() -> None:
     assert cells(table.rows(runs), "as_dfd")["gap closed"] == "n/a"
 
 
+def test_runs_with_unlike_budgets_are_neither_pooled_nor_compared() -> None:
+    runs = [result("as_dfd", 0.8), result("as_dfd", 0.6), result("random_tokens", 0.5), result("real_text", 0.9)]
+    for run, steps in zip(runs, (600, 9, 600, 600)):
+        run.content["config"]["train"] = {"steps": steps, "batch_size": 32, "teacher_queries": None}
+    made = table.rows(runs)
+    assert {row.student: row.cells["gap closed"] for row in made if row.strategy == "as_dfd"} == {
+        "t, steps=600, batch_size=32": "75", "t, steps=9, batch_size=32": "n/a",
+    }
+    assert [row.cells["seeds"] for row in made] == ["1"] * 4
+
+
+def test_two_teachers_can_be_told_apart() -> None:
+    runs = [result("as_dfd", 0.8), result("as_dfd", 0.6)]
+    runs[1].content["teacher"] |= {"sha256": "0123456789", "reference": "other"}
+    assert {row.student for row in table.rows(runs)} == {"t of teacher (f)", "t of other (01234567)"}
+    assert table.rows(runs[:1])[0].student == "t"
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_not_called_seeds() -> None:
+    made = table.rows([result("as_dfd", 0.8), result("as_dfd", 0.7)])
+    assert cells(made, "as_dfd")["seeds"] == "1 (2 runs)"
+
+
+def test_unfinished_runs_can_be_listed(tmp_path: Path) -> None:
+    for name in ("a.partial", "teacher.partial"):
+        (tmp_path / "sst2" / name).mkdir(parents=True)
+    (tmp_path / "sst2" / "a.partial" / "config.yaml").write_text("seed: 0")
+    (entry,) = results.unfinished([tmp_path])
+    assert entry.run.endswith("sst2/a") and "not finished" in entry.reason
+
+
 def test_the_metric_of_the_data_set_is_shown() -> None:
     assert cells(table.rows([result("as_dfd", 0.8, data={"metric": "macro_f1"})]), "as_dfd")["student"] == "40.0"
 
@@ -85,12 +117,67 @@ def test_pipes_do_not_break_the_markdown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "match"), [("{", "damaged"), ("[]", "no result of ours"), ('{"run": 1}', "no config")]
+    ("text", "match"), [("{", "damaged"), ("[]", "no result of ours"), ('{"run": 1}', "no environment")]
 )
 def test_bad_result_files_are_named(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(ConfigError, match=f"result.json.*{match}|{match}"):
+    with pytest.raises(ConfigError, match=rf"(?s)result\.json.*{match}"):
         results.collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"), [("teacher", "sha256"), ("student", "cost"), ("queries", "train"), ("seconds", "train")]
+)
+def test_a_result_that_lacks_something_inside_is_named(tmp_path: Path, outer: str, inner: str) -> None:
+    content = copy.deepcopy(result("as_dfd", 0.8).content)
+    del content[outer][inner]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=rf"(?s)result\.json.*no {outer}\.{inner}"):
+        results.collect([tmp_path])
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("{bad\n")
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl is damaged"):
+        Result(tmp_path, {}).log("metrics")
+
+
+def test_runs_below_a_folder_called_partial_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "x.partial" / "a"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result("as_dfd", 0.8).content))
+    assert len(results.collect([tmp_path])) == 1
+
+
+def test_whatever_sees_real_texts_is_said_to(tmp_path: Path) -> None:
+    made = table.rows([result("mine", 0.8, real=True), result("as_dfd", 0.8)])
+    assert [note for note in table.notes(made) if "Not data-free" in note and note.endswith(": mine.")]
+    assert not [note for note in table.notes(table.rows([result("as_dfd", 0.8)])) if "Not data-free" in note]
+
+
+def logged(folder: Path, *records: dict[str, Any], label: str = "as_dfd", data: str = "sst2") -> Result:
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    sample = {"step": 0, "text": "a", "teacher_class": "a", "confidence": 0.5, "target": None}
+    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n")
+    return Result(folder, result(label, 0.8, data={"name": data}).content)
+
+
+def test_a_single_look_at_the_held_out_samples_is_visible(tmp_path: Path) -> None:
+    run = logged(tmp_path / "a", {"step": 5, "kd": 0.5}, {"step": 5, "heldout_agreement": 0.5})
+    for picture in page.curves([run])[0]["pictures"]:
+        # once in the legend, once at the point
+        assert picture.count(f"fill: {page.COLOURS[0].lower()}; stroke: {page.COLOURS[0].lower()}") >= 2
+
+
+def test_dollar_signs_in_labels_are_no_formulas(tmp_path: Path) -> None:
+    run = logged(tmp_path / "a", {"step": 5, "kd": 0.5, "heldout_agreement": 0.5}, label=r"a=$\nosuch$")
+    assert r"$\nosuch$" in page.curves([run])[0]["pictures"][0]
+
+
+def test_samples_of_two_data_sets_can_be_told_apart(tmp_path: Path) -> None:
+    runs = [logged(tmp_path / data, data=data) for data in ("sst2", "ag_news")]
+    assert len({sample["run"] for sample in page.samples(runs)}) == 2
 
 
 def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:

@@ -19,9 +19,12 @@ from dfkd import state
 from dfkd.report import table
 from dfkd.report.results import Missing, Result
 
-# Okabe and Ito's palette, told apart by the colour-blind as well; line styles tell the curves apart in print
+# Okabe and Ito's palette, told apart by the colour-blind as well; line styles and markers tell the curves apart in
+# print, and a curve of one point is nothing but its marker
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKS = 8
 
 
 def write_page(results: Sequence[Result], missing: Sequence[Missing], out: Path) -> None:
@@ -44,42 +47,45 @@ def write_page(results: Sequence[Result], missing: Sequence[Missing], out: Path)
 
 def samples(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Pseudo samples of every run, the earliest and the latest step that was kept."""
-    shown = []
+    shown, students = [], table.student_names(results)
     for result in results:
         kept = result.log("samples")
         steps = sorted({record["step"] for record in kept})
         for record in kept:
             if record["step"] in (steps[0], steps[-1]):
-                run = f"{result.strategy}, {result.setting[2]}, seed {result.seed}"
+                run = f"{result.setting[0]}: {result.strategy}, {students[result.setting]}, seed {result.seed}"
                 shown.append({**record, "strategy": result.strategy, "run": run, "data": result.setting[0]})
     return shown
 
 
 def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
     """For each setting, held-out agreement and loss over the steps, as SVG, with a title."""
-    drawn = []
+    drawn, students = [], table.student_names(results)
     for number, setting in enumerate(sorted({result.setting for result in results})):
         group = [result for result in results if result.setting == setting]
         pictures = [_draw(group, which, f"{which}{number}-") for which in ("agreement", "loss")]
-        drawn.append({"title": f"{setting[0]}, student {setting[2]}", "pictures": pictures})
+        drawn.append({"title": f"{setting[0]}, student {students[setting]}", "pictures": pictures})
     return drawn
 
 
 def _draw(results: Sequence[Result], which: str, prefix: str) -> str:
     figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    for result, colour, style in zip(results, cycle(COLOURS), cycle(STYLES)):
+    looks = zip(cycle(COLOURS), cycle(STYLES), cycle(MARKERS))
+    for result, (colour, style, marker) in zip(results, looks):
         label = result.strategy if result.seed == 0 else f"{result.strategy}, seed {result.seed}"
         points = _points(result, which)
         if points:
-            axes.plot(*zip(*points), color=colour, linestyle=style, linewidth=1.8, label=label)
+            line, = axes.plot(*zip(*points), color=colour, linestyle=style, linewidth=1.8, label=label)
+            line.set(marker=marker, markersize=4, markevery=max(1, len(points) // MARKS))
     if which == "agreement":
         axes.set(xlabel="student step", ylabel="agreement on held-out pseudo samples (%)")
     else:
         axes.set(xlabel="student step", ylabel="distillation loss (smoothed)", yscale="log")
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize=8)
+        for text in axes.legend(fontsize=8).get_texts():
+            text.set_parse_math(False)  # a label may hold dollar signs
     return _svg(figure, prefix)
 
 
@@ -87,7 +93,8 @@ def _points(result: Result, which: str) -> list[tuple[int, float]]:
     records = result.log("metrics")
     if which == "agreement":
         return [(r["step"], 100 * r["heldout_agreement"]) for r in records if "heldout_agreement" in r]
-    return list(zip((r["step"] for r in records), _smoothed([r["kd"] for r in records])))
+    trained = [r for r in records if "kd" in r]
+    return list(zip((r["step"] for r in trained), _smoothed([r["kd"] for r in trained])))
 
 
 def _svg(figure: Figure, prefix: str) -> str:

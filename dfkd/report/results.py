@@ -10,7 +10,12 @@ from typing import Any, Sequence
 from dfkd.errors import ConfigError
 from dfkd.runs import PARTIAL, read_jsonl
 
-NEEDED = ("run", "config", "environment", "strategy", "teacher", "student", "queries", "steps", "seconds")
+NEEDED = (
+    "run", "environment", "steps", "config.seed", "config.data.name", "config.data.metric", "config.student.name",
+    "strategy.name", "teacher.sha256", "teacher.scores", "teacher.cost.parameters", "student.scores",
+    "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
+)
+AGAIN = "remove the run's folder and run it again"
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,19 @@ class Result:
     content: dict[str, Any]
 
     @property
-    def setting(self) -> tuple[str, str, str]:
-        """Data set, teacher (sha256 of its weights) and student: what runs must share to be compared."""
+    def setting(self) -> tuple[str, str, str, str]:
+        """Data set, teacher (sha256 of its weights), student and budget: what runs must share to be compared."""
         config = self.content["config"]
         student = config["student"]
-        return config["data"]["name"], self.content["teacher"]["sha256"], student.get("label") or student["name"]
+        label = student.get("label") or student["name"]
+        return config["data"]["name"], self.content["teacher"]["sha256"], label, self.budget
+
+    @property
+    def budget(self) -> str:
+        """Steps, batch size and teacher queries that the run was given, for people."""
+        train = self.content["config"].get("train", {})
+        given = {name: train.get(name) for name in ("steps", "batch_size", "teacher_queries")}
+        return ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
 
     @property
     def strategy(self) -> str:
@@ -61,8 +74,16 @@ class Result:
         return None if scores is None else float(scores[self.content["config"]["data"]["metric"]])
 
     def log(self, name: str) -> list[dict[str, Any]]:
-        """The records of ``metrics`` or ``samples``."""
-        return read_jsonl(self.folder / f"{name}.jsonl")
+        """The records of ``metrics`` or ``samples``.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        path = self.folder / f"{name}.jsonl"
+        try:
+            return read_jsonl(path)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is damaged", expected="JSON lines", found=error, fix=AGAIN) from error
 
 
 def collect(folders: Sequence[Path]) -> list[Result]:
@@ -77,18 +98,34 @@ def collect(folders: Sequence[Path]) -> list[Result]:
             fix = "give the folder of a finished run, or one that holds some"
             raise ConfigError(f"there is no folder '{folder}'", fix=fix)
         for path in sorted(folder.rglob("result.json")):
-            if not any(part.endswith(PARTIAL) for part in path.parts):
+            # the run's own folder alone says so: a folder further up may be called anything
+            if not path.parent.name.endswith(PARTIAL):
                 found[path.parent.resolve()] = Result(path.parent, _read(path))
     return list(found.values())
+
+
+def unfinished(folders: Sequence[Path]) -> list[Missing]:
+    """Every run in or below the folders that was begun and has not ended, for a table to name."""
+    begun = {path.parent for folder in folders for path in folder.rglob(f"*{PARTIAL}/config.yaml")}
+    reason = "not finished: repeat its command"
+    return [Missing(str(folder).removesuffix(PARTIAL), reason) for folder in sorted(begun)]
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        fix = "remove the run's folder and run it again"
-        raise ConfigError(f"{path} is damaged", expected="JSON", found=error, fix=fix) from error
-    absent = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
+        raise ConfigError(f"{path} is damaged", expected="JSON", found=error, fix=AGAIN) from error
+    absent = [key for key in NEEDED if not _holds(content, key)]
     if absent:
         raise ConfigError(f"{path} is no result of ours", expected=", ".join(NEEDED), found=f"no {', '.join(absent)}")
     return dict(content)
+
+
+def _holds(content: Any, dotted: str) -> bool:
+    """Whether nested dicts hold the key ``a.b.c``, be its value ``None``."""
+    for key in dotted.split("."):
+        if not isinstance(content, dict) or key not in content:
+            return False
+        content = content[key]
+    return True

@@ -32,6 +32,7 @@ class Row:
         strategy: the strategy's label.
         cells: column -> text.
         reason: for a run that is missing, why; else empty.
+        real: whether the strategy sees the task's own texts.
     """
 
     data: str
@@ -39,6 +40,7 @@ class Row:
     strategy: str
     cells: Mapping[str, str]
     reason: str = ""
+    real: bool = False
 
 
 COLUMNS: dict[str, str] = {
@@ -49,7 +51,7 @@ COLUMNS: dict[str, str] = {
     "student": "The student's score on the test split (%), mean over seeds, ± their standard deviation.",
     "agree": "Share of the test items on which student and teacher choose the same class (%).",
     "fidelity": "The same on pseudo samples that were set aside before training (%); needs no real data.",
-    "gap closed": "(strategy - floor) / (ceiling - floor), for the same teacher and student (%).",
+    "gap closed": "(strategy - floor) / (ceiling - floor), for the same teacher, student and budget (%).",
     "params": "The student's parameters in millions, and as a share of the teacher's.",
     "time": "Time of a forward pass as a share of the teacher's (ratio of medians), for one text / for 32 at once.",
     "queries": "Sequences sent through the teacher, for synthesis, training and held-out samples.",
@@ -59,16 +61,29 @@ COLUMNS: dict[str, str] = {
 
 def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row]:
     """The table's rows: settings together, the floor first and the ceiling last, then what is missing."""
-    groups: dict[tuple[str, str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str, str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         groups[result.setting][result.strategy].append(result)
-    made = []
+    made, students = [], student_names(results)
     for setting, by_strategy in sorted(groups.items()):
         floor, ceiling = (_reference(by_strategy, name) for name in (FLOOR, CEILING))
         for strategy in sorted(by_strategy, key=lambda label: _rank(by_strategy[label])):
             cells = _cells(by_strategy[strategy], floor, ceiling)
-            made.append(Row(setting[0], setting[2], strategy, {"strategy": strategy, **cells}))
+            real = any(run.content["strategy"].get("uses_real_text") for run in by_strategy[strategy])
+            made.append(Row(setting[0], students[setting], strategy, {"strategy": strategy, **cells}, real=real))
     return made + [Row("", "", entry.run, {"strategy": entry.run}, entry.reason) for entry in missing]
+
+
+def student_names(results: Sequence[Result]) -> dict[tuple[str, str, str, str], str]:
+    """Setting -> the student's label, with teacher and budget where the label alone would name two settings."""
+    references = {result.setting: result.content["teacher"].get("reference", "teacher") for result in results}
+    names = {}
+    for setting in references:
+        alike = [other for other in references if (other[0], other[2]) == (setting[0], setting[2])]
+        teacher = f" of {references[setting]} ({setting[1][:8]})" if len({other[1] for other in alike}) > 1 else ""
+        budget = f", {setting[3]}" if len({other[3] for other in alike}) > 1 else ""
+        names[setting] = f"{setting[2]}{teacher}{budget}"
+    return names
 
 
 def gap_closed(score: float, floor: float | None, ceiling: float | None) -> float | None:
@@ -103,7 +118,7 @@ def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result]
     share = costs[0] / runs[0].content["teacher"]["cost"]["parameters"]
     spread = f" ± {100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
     return {
-        "seeds": str(len(runs)),
+        "seeds": _seeds(runs),
         "teacher": _percent(runs[0].score("teacher"), NO_TEST),
         "student": _percent(score, NO_TEST) + spread,
         "agree": _mean(runs, lambda c: c["student"]["agreement"], _percent, NO_TEST),
@@ -114,6 +129,12 @@ def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result]
         "queries": _mean(runs, lambda c: c["queries"]["train"] + c["queries"]["heldout"], lambda v, _: f"{v:,.0f}"),
         "seconds": _mean(runs, lambda c: c["seconds"]["train"], lambda v, _: f"{v:.0f}"),
     }
+
+
+def _seeds(runs: list[Result]) -> str:
+    """The number of seeds, and that of runs where it is another one: they differ in more than the seed."""
+    seeds = len({run.seed for run in runs})
+    return str(seeds) if seeds == len(runs) else f"{seeds} ({len(runs)} runs)"
 
 
 def _ratio(runs: list[Result], batch_size: str) -> str:
@@ -133,7 +154,8 @@ def _mean(
 
 def notes(made: Sequence[Row]) -> list[str]:
     """What a reader must know besides the columns."""
-    said = ["real_text is not data-free: it sees the task's own training texts."]
+    real = list(dict.fromkeys(row.strategy for row in made if row.real))
+    said = [f"Not data-free, trained on the task's own texts: {', '.join(real)}."] if real else []
     if any(row.cells.get("student", "").startswith(NO_TEST) for row in made):
         said.append("No test data for some rows: 'fidelity', on held-out pseudo data, stands in for the scores.")
     if any(row.cells.get("gap closed") == "n/a" for row in made):
