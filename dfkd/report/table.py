@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, JustifyMethod, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -163,23 +163,39 @@ def notes(made: Sequence[Row]) -> list[str]:
     return said
 
 
+TERMINAL = {
+    "teacher": "teach-\ner", "student": "stu-\ndent", "agree": "agree", "fidelity": "fide-\nlity",
+    "gap closed": "gap\nclosed", "params": "params", "time": "time\nb1/b32", "queries": "queries", "seconds": "sec.",
+}
+"""Column -> heading: what fits into 80 columns; seeds stand with the strategy."""
+
+
 def rich_table(made: Sequence[Row]) -> Group:
     """For a terminal: a table for each data set and student, what is missing, and the notes."""
     parts: list[RenderableType] = []
-    settings = dict.fromkeys((row.data, row.student) for row in made if not row.reason)
-    for data, student in settings:
+    for data, student in dict.fromkeys((row.data, row.student) for row in made if not row.reason):
         title = escape(f"{data}, student {student}")
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
-        for column in COLUMNS:
-            left = column == "strategy"
-            justify: JustifyMethod = "left" if left else "right"
-            table.add_column(column.replace(" ", "\n"), justify=justify, no_wrap=not left, overflow="fold")
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("strategy", overflow="fold", min_width=13)
+        for heading in TERMINAL.values():
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in made:
             if (row.data, row.student) == (data, student) and not row.reason:
-                table.add_row(*(escape(row.cells[column]) for column in COLUMNS))
+                table.add_row(*_terminal_cells(row))
         parts.append(table)
     parts += [Text(f"missing: {row.strategy}: {row.reason}", style="yellow") for row in made if row.reason]
     return Group(*parts, *(Text(note, style="dim") for note in notes(made)))
+
+
+def _terminal_cells(row: Row) -> list[str]:
+    cells = {**row.cells, "params": row.cells["params"].split()[0]}  # the share of the teacher's is in the other forms
+    queries = cells["queries"].replace(",", "")
+    if queries.isdigit() and int(queries) >= 10_000:
+        cells["queries"] = f"{int(queries) / 1000:.0f}k"
+    if cells["student"] == NO_TEST:
+        cells |= dict.fromkeys(("teacher", "student", "agree"), "-")
+    seeds = "" if cells["seeds"] == "1" else f" x{cells['seeds']}"
+    return [escape(cells["strategy"] + seeds), *(escape(cells[column]) for column in TERMINAL)]
 
 
 def markdown(made: Sequence[Row]) -> str:
