@@ -341,11 +341,14 @@ def predict_texts(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Classify texts with a finished student.
 
     Returns:
-        For each text its ``text``, ``label``, ``probability``, and ``probabilities`` of all classes by name.
+        For each text its ``text``, ``label``, ``probability``, and ``probabilities`` of all classes by name; nothing
+        for no texts.
 
     Raises:
         ConfigError: the folder holds no student.
     """
+    if not texts:
+        return []
     student = load_student(folder)
     answers = []
     for text, row in zip(texts, predict(student, list(texts)).softmax(dim=1).tolist()):

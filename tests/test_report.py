@@ -56,6 +56,14 @@ def test_cells_are_means_over_seeds() -> None:
     }
 
 
+def test_a_floor_of_other_settings_is_named() -> None:
+    made = table.rows([result("random_tokens,source=pieces", 0.5), result("as_dfd", 0.7), result("real_text", 0.9)])
+    assert cells(made, "as_dfd")["gap closed"] == "50"
+    assert "Gap closed of sst2, t, is measured by random_tokens,source=pieces." in table.notes(made)
+    plain = table.rows([result("random_tokens", 0.5), result("as_dfd", 0.7), result("real_text", 0.9)])
+    assert not any("measured by" in note for note in table.notes(plain))
+
+
 def test_only_like_is_compared_with_like() -> None:
     others = [result("random_tokens", 0.5, student="other"), result("real_text", 0.9, student="other")]
     runs = [result("as_dfd", 0.86), *others]

@@ -121,6 +121,15 @@ def test_the_table_of_options_is_complete(name: str) -> None:
     assert described - elsewhere == set(OPTIONS[name])
 
 
+@pytest.mark.parametrize("plugins", [registry.STRATEGIES, students.STUDENTS], ids=lambda plugins: plugins.kind)
+def test_every_option_says_what_it_does(plugins: Any) -> None:
+    for name in plugins.available():
+        assert all(option.help for option in plugins.describe(name)[1]), name
+    described = {option.name: option.help for option in registry.describe("as_dfd")[1]}
+    assert described["optimise_special"] == "move the embeddings of [CLS] and [SEP] as well."
+    assert described["mask"] == "share: mask mask_share of the inner positions; one: exactly one a sample."
+
+
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [("as_dfd", {"difficulty": 1}, "difficulty_weight"), ("as_dfd", {"mask_share": 0}, "mask_share"),
@@ -278,7 +287,7 @@ def test_mask_weight_scales_the_students_loss(bench: Bench) -> None:
     values = []
     for weight in (1.0, 3.0):
         strategy = bench.build("as_dfd", student, mask_weight=weight)
-        values.append(float(strategy.student_losses(student, strategy.synthesize(8))["mask"]))
+        values.append(float(strategy.student_losses(student, strategy.synthesize(8))["mask"].detach()))
     assert values[1] == pytest.approx(3 * values[0])
     strategy = bench.build("as_dfd", student, mask_weight=0.0)
     assert strategy.student_losses(student, strategy.synthesize(8)) == {}
