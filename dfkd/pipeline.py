@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from dfkd import config as configs
 from dfkd import runs, seeding, tasks, teaching
-from dfkd.batch import PseudoBatch, Text
+from dfkd.batch import Text
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome
 from dfkd.errors import ConfigError
@@ -24,11 +24,12 @@ from dfkd.evaluate.predict import cached_predictions, predict
 from dfkd.evaluate.scores import agreement, scores
 from dfkd.models import device, sources
 from dfkd.models.classifier import TextClassifier, load_classifier
-from dfkd.models.decode import NearestTokens
 from dfkd.models.preflight import check_finished
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
 from dfkd.models.teacher import Teacher
+from dfkd.quality.alarms import Alarms
+from dfkd.quality.diagnostics import Diagnostics
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.synthesis.base import Context
@@ -45,11 +46,13 @@ class Listeners:
         stage: called with a line of text when a stage begins.
         step: called with (record, steps in all) after each student step.
         predicted: called with (done, all) while test items are predicted.
+        alarm: called with a line of text when something goes wrong with the pseudo samples.
     """
 
     stage: Callable[[str], None] = lambda text: None
     step: Callable[[dict[str, Any], int], None] = lambda record, steps: None
     predicted: Callable[[int, int], None] = lambda done, total: None
+    alarm: Callable[[str], None] = lambda text: None
 
 
 def load_config(overrides: Sequence[str]) -> RunConfig:
@@ -198,26 +201,18 @@ def assemble(
         prompts=config.data.prompts, real_text=real_text,
     )
     synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
+    alarms = Alarms(len(config.data.labels), history=lambda: folder.read_log("metrics"))
+
+    def listen(record: dict[str, Any]) -> None:
+        listeners.step(record, config.train.steps)
+        for alarm in alarms.see(record):
+            folder.log("alarms", vars(alarm))
+            listeners.alarm(str(alarm))
+
     distiller = Distiller(
-        teacher, student, synthesizer, config.train, folder, accelerator, config.seed,
-        listen=lambda record: listeners.step(record, config.train.steps), describe=describer(teacher),
+        teacher, student, synthesizer, config.train, folder, accelerator, config.seed, listen, Diagnostics(teacher)
     )
     return teacher, student, distiller
-
-
-def describer(teacher: Teacher) -> Callable[[PseudoBatch], list[str]]:
-    """What pseudo samples look like as text: texts as they are, embeddings as their nearest tokens."""
-    decoder: list[NearestTokens] = []
-
-    def describe(batch: PseudoBatch) -> list[str]:
-        if batch.texts is not None:
-            return [text if isinstance(text, str) else " | ".join(text) for text in batch.texts[:16]]
-        assert batch.embeddings is not None and batch.attention_mask is not None
-        if not decoder:
-            decoder.append(NearestTokens(teacher.classifier))
-        return decoder[0].texts(batch.embeddings[:16], batch.attention_mask[:16])
-
-    return describe
 
 
 def judge(
@@ -254,6 +249,7 @@ def judge(
         "latency_ratio": ratio,
         "fidelity": held if outcome.heldout_agreement is not None else None,
         "queries": dict(teacher.queries),
+        "alarms": [alarm["name"] for alarm in folder.read_log("alarms")],
         "steps": outcome.steps,
         "test_items": tested.get("items", 0),
     }

@@ -424,11 +424,11 @@ def test_queries_are_counted_by_purpose(bert: Teacher) -> None:
     bert.from_texts(TEXTS)
     bert.label(PseudoBatch(texts=TEXTS))
     bert.from_embeddings(embeddings, mask)
-    assert bert.queries == {"train": 11, "heldout": 0, "evaluate": 0, "gradient": 0}
+    assert bert.queries == {"train": 11, "heldout": 0, "evaluate": 0, "diagnostics": 0, "gradient": 0}
     bert.from_embeddings(embeddings.requires_grad_(True), mask)
     with torch.no_grad():
         bert.from_embeddings(embeddings, mask)
-    assert bert.queries == {"train": 21, "heldout": 0, "evaluate": 0, "gradient": 5}
+    assert bert.queries == {"train": 21, "heldout": 0, "evaluate": 0, "diagnostics": 0, "gradient": 5}
     with bert.counting_as("evaluate"):
         bert.from_texts(TEXTS)
         with bert.counting_as("heldout"):

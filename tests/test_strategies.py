@@ -317,7 +317,7 @@ def test_queries_are_counted_with_gradients_apart(bench: Bench) -> None:
     before = count()
     bench.build("as_dfd", guess_steps=3).synthesize(4)
     assert {name: count()[name] - before[name] for name in before} == {
-        "train": 12, "gradient": 12, "heldout": 0, "evaluate": 0
+        "train": 12, "gradient": 12, "heldout": 0, "evaluate": 0, "diagnostics": 0
     }
 
 
