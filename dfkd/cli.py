@@ -111,6 +111,20 @@ def report(
 
 
 @app.command()
+def inspect(
+    folder: Path = typer.Argument(..., help="A run, finished or not."),
+    samples: int = typer.Option(3, min=1, help="Samples of each class, early and late."),
+) -> None:
+    """Look into a run: alarms, how the pseudo samples changed, and samples by class, early against late.
+
+    Example: `dfkd inspect runs/sst2/as_dfd-truncated-seed0`
+    """
+    from dfkd.report.inspect import inspect_run
+
+    console.print(inspect_run(folder, samples))
+
+
+@app.command()
 def predict(
     folder: Path = typer.Argument(..., help="A finished run, or the folder of a student."),
     text: Optional[list[str]] = typer.Argument(None, help="Texts; without any, they are read from --file."),

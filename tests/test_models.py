@@ -435,7 +435,7 @@ def test_queries_are_counted_by_purpose(bert: Teacher) -> None:
             bert.label(PseudoBatch(embeddings=embeddings, attention_mask=mask))
         bert.from_texts(TEXTS[:1])
     bert.from_texts(TEXTS[:2])
-    assert bert.queries == {"train": 23, "heldout": 5, "evaluate": 4, "gradient": 5}
+    assert bert.queries == {"train": 23, "heldout": 5, "evaluate": 4, "diagnostics": 0, "gradient": 5}
     bert.embed(torch.zeros(2, 3, dtype=torch.long))
     assert sum(bert.queries.values()) == 37
 

@@ -100,6 +100,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embedding_guess": {
         "start": "tokens", "align": "layer_norm", "targets": "hard", "concentration": 20.0, "guess_steps": 2,
         "guess_rate": 1.0, "optimise_special": True, "min_length": 22, "max_length": 17, "length_per": "sample",
+        "snap": True,
     },
 }
 OPTIONS["as_dfd"] = {

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd.batch import Feedback, PseudoBatch, Text
-from dfkd.models.decode import NearestTokens, token_table
+from dfkd.losses import prediction_gap
+from dfkd.models.decode import NearestTokens, token_table, without_ends
 from dfkd.models.teacher import Teacher
 
 BRIDGED = 16
@@ -65,7 +66,8 @@ class Diagnostics:
         texts = self.texts(batch)[:BRIDGED]
         with self.teacher.counting_as("diagnostics"):
             snapped = self.teacher.from_texts(texts).float()
-        return prediction_gap(feedback.teacher_logits[:BRIDGED], snapped)
+        same, kl = prediction_gap(feedback.teacher_logits[:BRIDGED], snapped)
+        return {"snap_agreement": same, "snap_kl": kl}
 
     def texts(self, batch: PseudoBatch) -> list[str]:
         """The first samples as text: texts as they are, embeddings as their nearest tokens."""
@@ -73,8 +75,8 @@ class Diagnostics:
             return [text if isinstance(text, str) else " | ".join(text) for text in batch.texts[:BRIDGED]]
         assert batch.embeddings is not None and batch.attention_mask is not None
         if self._nearest is None:
-            self._nearest = NearestTokens(self.teacher.classifier)
-        return self._nearest.texts(batch.embeddings[:BRIDGED], batch.attention_mask[:BRIDGED])
+            self._nearest = NearestTokens(self.teacher.classifier, only_pieces=True)
+        return self._nearest.texts(batch.embeddings[:BRIDGED], without_ends(batch.attention_mask[:BRIDGED]))
 
     def _scale(self, batch: PseudoBatch) -> dict[str, float]:
         """Norm, moments and diversity of embeddings, against those of the vocabulary."""
@@ -119,10 +121,3 @@ def distinct_words(texts: tuple[Text, ...]) -> float:
     """Different words as a share of all words of some texts; 0 where there is none."""
     words = [word for text in texts for word in (text if isinstance(text, str) else " ".join(text)).split()]
     return len(set(words)) / len(words) if words else 0.0
-
-
-def prediction_gap(first: Tensor, second: Tensor) -> dict[str, float]:
-    """Agreement and KL(first || second), nats, between logits (B, C)."""
-    log_first, log_second = first.float().log_softmax(dim=1), second.float().log_softmax(dim=1)
-    kl = (log_first.exp() * (log_first - log_second)).sum(dim=1).mean()
-    return {"snap_agreement": float((first.argmax(1) == second.argmax(1)).float().mean()), "snap_kl": float(kl)}

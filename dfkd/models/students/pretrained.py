@@ -40,7 +40,8 @@ def check(options: Options, facts: Facts) -> None:
             "a student with its own embeddings cannot learn from injected ones",
             expected="student=truncated (it shares the teacher's embedding block)",
             found="student=pretrained",
-            fix="take student=truncated, or a strategy that makes texts ('dfkd strategies' lists them)",
+            fix="take student=truncated, add strategy.snap=true (the nearest tokens, as text), or take a strategy that "
+            "makes texts ('dfkd strategies' lists them)",
         )
     config = sources.load_config(options.model)
     check_length(config, facts.max_length, options.model)
