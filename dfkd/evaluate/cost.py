@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Mapping, Sequence
 import numpy
 import torch
 from torch import Tensor
+from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,11 +42,17 @@ def multiply_adds(classifier: Any) -> int:
     encoding = filled_encoding(classifier, 1, classifier.max_length)
     training = classifier.training
     classifier.train(False)
-    # fused attention is not counted on every device; written out as matrix products it is
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    # fused attention and recurrence are not counted on every device; written out as matrix products they are
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrence})
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), cudnn.flags(enabled=False), counter:
         classifier.from_encoding(encoding)
     classifier.train(training)
     return counter.get_total_flops() // 2
+
+
+def _recurrence(inputs: Sequence[int], of_inputs: Sequence[int], of_hidden: Sequence[int], *_: Any, **__: Any) -> int:
+    """Operations of one direction of the CPU's fused LSTM, from the shapes of inputs (L, B, D) and both matrices."""
+    return 2 * inputs[0] * inputs[1] * (math.prod(of_inputs) + math.prod(of_hidden))
 
 
 def file_bytes(folder: Path) -> int:
