@@ -150,7 +150,7 @@ class BlockStudent(nn.Module):
             extras: further facts for ``dfkd.json``.
         """
         Path(folder).mkdir(parents=True, exist_ok=True)
-        # cloned: cuDNN keeps the weights of an LSTM in one piece of memory, which safetensors does not write
+        # cloned: on a GPU an LSTM's weights are views of one piece of memory; safetensors wants separate tensors
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
         save_file(tensors, Path(folder) / WEIGHTS, metadata={"format": "pt"})
         self.tokenizer.save_pretrained(folder)

@@ -123,7 +123,7 @@ def both_ways(layer: nn.Module, inputs: Tensor, lengths: Tensor) -> Tensor:
         (B, L, 2 * hidden), zero at padded positions.
     """
     length = inputs.shape[1]
-    if int(lengths.min()) == length:  # nothing to skip, and one kernel for all steps: two to three times as fast
+    if int(lengths.min()) == length:  # nothing to skip, and one kernel for all steps: twice as fast on a CPU
         states: Tensor = layer(inputs)[0]
         return states
     packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
