@@ -607,3 +607,11 @@ def test_modules_are_the_kinds_of_their_names() -> None:
     assert not any(name.startswith("_") for name in registry.STUDENTS.available())
     for module in (bilstm, textcnn, narrow):
         assert registry.STUDENTS.module(module.__name__.rpartition(".")[2]) is module
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_brings_the_student_to_the_teacher(kind: str, toy_teacher: Path, tmp_path: Path) -> None:
+    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=real_text", f"runs={tmp_path}", f"student={kind}"]
+    settings += ["student.dropout=0", "train.steps=80", "train.batch_size=32", "train.learning_rate=5e-3"]
+    settings += ["evaluate.latency_rounds=0", "device=cpu", "precision=float32"]
+    assert pipeline.run(pipeline.load_config(settings))["student"]["agreement"] > 0.9
