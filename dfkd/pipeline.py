@@ -23,7 +23,6 @@ from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, predict
 from dfkd.evaluate.scores import agreement, scores
 from dfkd.models import device, sources
-from dfkd.models.classifier import TextClassifier, load_classifier
 from dfkd.models.preflight import check_finished
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
@@ -354,19 +353,21 @@ def predict_texts(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     return answers
 
 
-def load_student(folder: Path) -> TextClassifier:
-    """The student of a finished run, or the classifier in a model folder.
+def load_student(folder: Path) -> Any:
+    """The student of a finished run, or the student or classifier in a model folder.
 
     Raises:
         ConfigError: there is none.
     """
     inside = folder / "student"
-    if (inside / "config.json").is_file():
-        return load_classifier(str(inside))
+    if (inside / "config.json").is_file() or students.kind_of(inside):
+        return students.load(inside)
+    if students.kind_of(folder):
+        return students.load(folder)
     if (folder / "config.json").is_file():
         fix = "give a finished run, or the folder of a student or teacher"
         check_finished(sources.load_config(str(folder)), f"'{folder}'", fix)
-        return load_classifier(str(folder))
+        return students.load(folder)
     unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
     fix = "the run is not finished: repeat its command" if unfinished else "give a finished run or a model folder"
     raise ConfigError(f"no student in '{folder}'", expected="student/config.json in it", found="nothing", fix=fix)

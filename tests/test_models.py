@@ -347,7 +347,7 @@ def test_pretrained_students_that_cannot_be_built(injects: str, max_length: int,
 
 
 def test_student_kinds_are_found() -> None:
-    assert registry.STUDENTS.available() == ["pretrained", "truncated"]
+    assert registry.STUDENTS.available() == ["bilstm", "narrow", "pretrained", "textcnn", "truncated"]
     for kind in registry.STUDENTS.available():
         line, options = registry.STUDENTS.describe(kind)
         assert line.endswith(".") and "dropout" in [option.name for option in options]

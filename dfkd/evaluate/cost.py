@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 import numpy
 import torch
 from torch import Tensor
+from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,9 +41,10 @@ def multiply_adds(classifier: Any) -> int:
     torch counts a multiplication and an addition as two operations; the usual figure is half of its sum.
     """
     encoding = filled_encoding(classifier, 1, classifier.max_length)
-    # fused attention is not counted on every device; written out as matrix products it is
-    with _evaluating([classifier]), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
+    # fused attention and recurrence are not counted on every device; written out as matrix products they are
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrence})
+    with _evaluating([classifier]), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), cudnn.flags(enabled=False):
+        with counter:
             classifier.from_encoding(encoding)
     return counter.get_total_flops() // 2
 
@@ -57,6 +60,11 @@ def _evaluating(classifiers: Iterable[Any]) -> Iterator[None]:
     finally:
         for classifier, training in modes:
             classifier.train(training)
+
+
+def _recurrence(inputs: Sequence[int], of_inputs: Sequence[int], of_hidden: Sequence[int], *_: Any, **__: Any) -> int:
+    """Operations of one direction of the CPU's fused LSTM, from the shapes of inputs (L, B, D) and both matrices."""
+    return 2 * inputs[0] * inputs[1] * (math.prod(of_inputs) + math.prod(of_hidden))
 
 
 def file_bytes(folder: Path) -> int:
