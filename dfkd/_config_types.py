@@ -210,7 +210,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, "threads", "1 or more", self.threads)
-        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        require(0 <= self.seed < 2**32, "seed", "0 or more, below 2^32", self.seed)
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,7 @@ class TeacherConfig:
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         require(self.limit is None or self.limit >= 1, "limit", "1 or more", self.limit)
         require(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
+        require(0 <= self.seed < 2**32, "seed", "0 or more, below 2^32", self.seed)
 
 
 def typed(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> tuple[T | None, list[ConfigError]]:

@@ -21,14 +21,13 @@ from typing import IO, Any, Iterator, Sequence, Union
 
 import datasets
 import pyarrow.parquet
-from huggingface_hub import get_session
 from pandas.errors import ParserWarning
 
+from dfkd import hub
 from dfkd.errors import ConfigError, suggestion
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".parquet": "parquet"}
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-REACH_SECONDS = 5.0
 DAMAGE = (EOFError, lzma.LZMAError, zlib.error, OSError)
 
 
@@ -61,6 +60,10 @@ class FileSource:
         if not found:
             fix = "give a file with rows"
             raise ConfigError(f"{self.path} is empty", expected="rows", found="nothing", fix=fix)
+        twice = sorted({name for name in found if found.count(name) > 1})
+        if twice:
+            problem = f"{self.path} has two columns of one name"
+            raise ConfigError(problem, expected="distinct names", found=", ".join(twice), fix="rename one of them")
         return found
 
     def read(self, wanted: Sequence[str], labels: Sequence[str]) -> dict[str, list[Any]]:
@@ -124,7 +127,7 @@ class HubSource:
         fix = "download it first, on a machine with network, or give local files: data.files.train=FILE"
         if self.missing:
             fix += f" (set DFKD_DATA to the folder that holds {', '.join(self.missing)})"
-        if not datasets.config.HF_HUB_OFFLINE and not _hub_answers():
+        if not datasets.config.HF_HUB_OFFLINE and not hub.answers():
             offline = f"{fix}; with the data in the cache already, set HF_HUB_OFFLINE=1"
             raise ConfigError(f"{self.name} cannot be reached", found="no network", fix=offline)
         try:
@@ -280,15 +283,6 @@ def _bad_line(path: Path, kind: str) -> ConfigError | None:
             fix = "copy or download the file again"
             return ConfigError(problem, expected="a whole file", found=_first_line(error), fix=fix)
     return None
-
-
-def _hub_answers() -> bool:
-    """Whether the hub can be reached at all: its client would retry for 20 seconds before it gives up."""
-    try:
-        get_session().head(datasets.config.HF_ENDPOINT, timeout=REACH_SECONDS)
-    except Exception:  # the exceptions of its transport library changed between versions
-        return False
-    return True
 
 
 def _first_line(error: BaseException) -> str:

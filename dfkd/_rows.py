@@ -35,12 +35,12 @@ def texts_and_labels(
         raise ConfigError.joined(problems)
     cleaned = [[_clean(part[row], config) for row in rows] for part in parts]
     texts = cleaned[0] if len(cleaned) == 1 else list(zip(*cleaned))
-    return tuple(texts), tuple(indices[str(raw_labels[row])] for row in rows)
+    return tuple(texts), tuple(indices[_raw(raw_labels[row])] for row in rows)
 
 
 def _kept_rows(labels: Sequence[Any], parts: Sequence[Sequence[Any]], config: DataConfig) -> list[int]:
-    ignored = {str(value) for value in config.ignore_labels}
-    rows = [row for row, label in enumerate(labels) if str(label) not in ignored]
+    ignored = {_raw(value) for value in config.ignore_labels}
+    rows = [row for row, label in enumerate(labels) if _raw(label) not in ignored]
     if config.drop_empty:
         rows = [row for row in rows if not any(_is_empty(part[row]) for part in parts)]
     return rows
@@ -56,10 +56,15 @@ def _label_indices(config: DataConfig) -> dict[str, int]:
     Where a class name is itself a number, indices do not count: one raw value cannot mean two classes.
     """
     if config.label_values is not None:
-        return {str(value): index for index, value in enumerate(config.label_values)}
+        return {_raw(value): index for index, value in enumerate(config.label_values)}
     names = {name: index for index, name in enumerate(config.labels)}
     numeric = any(name.lstrip("-").isdigit() for name in names)
     return names if numeric else {**{str(index): index for index in names.values()}, **names}
+
+
+def _raw(value: object) -> str:
+    """A raw label as a string; a whole number is one, be it stored as 1 or as 1.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _is_empty(value: object) -> bool:
@@ -82,7 +87,7 @@ def _text_problem(name: str, rows: Sequence[int], column: str, values: Sequence[
 def _label_problem(
     name: str, rows: Sequence[int], values: Sequence[Any], indices: Mapping[str, int], labels: Sequence[str]
 ) -> ConfigError | None:
-    bad = [row for row in rows if str(values[row]) not in indices]
+    bad = [row for row in rows if _raw(values[row]) not in indices]
     if not bad:
         return None
     found = "nothing" if values[bad[0]] in (None, "") else repr(values[bad[0]])

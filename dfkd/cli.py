@@ -67,7 +67,8 @@ def run(overrides: Optional[list[str]] = Overrides) -> None:
     quiet_libraries()
     config = pipeline.load_config(overrides or [])
     folder = Path(config.runs) / config.run_name()
-    console.print(f"run {folder}", markup=False, soft_wrap=True)
+    known = " is finished already" if folder.is_dir() else ""
+    console.print(f"run {folder}{known}", markup=False, soft_wrap=True)
     with RunProgress(config.data.labels) as listeners:
         pipeline.run(config, listeners)
     console.print(table.rich_table(table.rows(results.collect([folder]))))
@@ -84,11 +85,11 @@ def evaluate(
 
     Example: `dfkd evaluate runs/sst2/as_dfd-truncated-seed0 data.files.test=other.csv`
     """
-    from dfkd import pipeline
+    from dfkd import finished
 
     quiet_libraries()
     with Bar("test items") as predicted:
-        scores = pipeline.evaluate(folder, overrides or [], predicted)
+        scores = finished.evaluate(folder, overrides or [], predicted)
     console.print(scores_line(scores))
 
 
@@ -128,18 +129,22 @@ def inspect(
 def predict(
     folder: Path = typer.Argument(..., help="A finished run, or the folder of a student."),
     text: Optional[list[str]] = typer.Argument(None, help="Texts; without any, they are read from --file."),
-    file: Optional[Path] = typer.Option(None, help="A file with one text a line; - reads standard input."),
+    file: Optional[Path] = typer.Option(
+        None, help="A file with one text a line (pairs: a tab between the two); - reads standard input."
+    ),
     as_json: bool = typer.Option(False, "--json", help="JSON lines instead of a table."),
 ) -> None:
     """Classify texts with a finished student.
 
     Example: `dfkd predict runs/sst2/as_dfd-truncated-seed0 "a warm and funny film"`
     """
-    from dfkd import pipeline
+    from dfkd import finished
 
     quiet_libraries()
+    if text and file:
+        raise ConfigError("texts and --file together", expected="one of the two", fix="leave one out")
     texts = list(text or []) or _lines(file)
-    answers = pipeline.predict_texts(folder, texts)
+    answers = finished.predict_texts(folder, texts)
     if as_json:
         for answer in answers:
             sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
@@ -220,7 +225,8 @@ def _lines(file: Path | None) -> list[str]:
         content = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read", expected="a UTF-8 text file", found=error) from error
-    lines = [line for line in content.splitlines() if line.strip()]
+    # not str.splitlines: a text may hold other line breaks, and every line of the file must stay one text
+    lines = [line.rstrip("\r") for line in content.split("\n") if line.strip()]
     if not lines:
         raise ConfigError(f"{file} holds no text", expected="one text a line")
     return lines

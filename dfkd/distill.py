@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dfkd import seeding
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import TrainConfig
-from dfkd.errors import TrainingDiverged
+from dfkd.errors import ConfigError, TrainingDiverged
 from dfkd.losses import distillation_kl
 from dfkd.models.split import Output
 from dfkd.models.teacher import Teacher
@@ -30,6 +30,7 @@ from dfkd.synthesis.base import Synthesizer
 Record = dict[str, Any]
 SAMPLES_SHOWN = 8
 MEDIAN_WINDOW = 50
+ENOUGH_FOR_A_MEDIAN = 5
 
 
 class Watch(Protocol):
@@ -47,11 +48,12 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training gave: steps taken, and agreement on held-out pseudo samples (``None`` without any)."""
+    """What a training gave: steps, agreement on held-out pseudo samples (``None`` without any), and their seconds."""
 
     steps: int
     heldout_agreement: float | None
     heldout_samples: int
+    heldout_seconds: float = 0.0
 
 
 class Distiller:
@@ -89,18 +91,21 @@ class Distiller:
         self.recent: list[float] = []
         self.best: dict[str, Any] | None = None
         self.best_agreement = -1.0
+        self.heldout_seconds = 0.0
 
     def fit(self) -> Outcome:
         """Train until the budget is spent, from the last checkpoint if there is one.
 
         Raises:
             TrainingDiverged: the loss is no number, or exploded.
+        ConfigError: the samples set aside use up the budget of teacher queries.
             DfkdError: the disk is full.
         """
         with full_disk_reported(self.folder.work):
             self._restore()
             if self.step == 0 and not self.heldout.sizes:
                 self._hold_out()
+                self._require_budget_left()
             while self.step < self.config.steps and not self._queries_spent():
                 self._one_step()
                 self.step += 1
@@ -152,7 +157,7 @@ class Distiller:
         self.optimizer.step()
 
     def _refuse_divergence(self, loss: float) -> None:
-        typical = statistics.median(self.recent) if len(self.recent) == MEDIAN_WINDOW else math.inf
+        typical = statistics.median(self.recent) if len(self.recent) >= ENOUGH_FOR_A_MEDIAN else math.inf
         # a small absolute floor: a loss near 0 may well double without harm
         exploded = loss > self.config.explode_factor * max(typical, 1e-3)
         if not math.isfinite(loss) or exploded:
@@ -196,13 +201,26 @@ class Distiller:
 
     def _hold_out(self) -> None:
         """Set fresh pseudo samples aside before the first step; the student is never trained on them."""
-        left = self.config.heldout
+        started, left = time.perf_counter(), self.config.heldout
+        hold_out = getattr(self.synthesizer, "hold_out", self.synthesizer.synthesize)
         while left > 0:
             size = min(left, self.config.batch_size)
             with self.teacher.counting_as("heldout"), self.accelerator.autocast():
-                batch = self.synthesizer.synthesize(size)
+                batch = hold_out(size)
+                if batch is None:
+                    break
                 self.heldout.append(batch, self.teacher.label(batch).float(), step=-1)
             left -= size
+        self.heldout_seconds = time.perf_counter() - started
+
+    def _require_budget_left(self) -> None:
+        if self._queries_spent():
+            raise ConfigError(
+                "train.teacher_queries is spent before the first step, by the samples set aside",
+                expected=f"more than {self._queries()} queries",
+                found=self.config.teacher_queries,
+                fix="raise train.teacher_queries, or lower train.heldout",
+            )
 
     def _look_at_heldout(self) -> float:
         """Agreement with the teacher on the held-out samples; remembers the best student if that is selected."""
@@ -230,7 +248,7 @@ class Distiller:
             self.student.load_state_dict(self.best)
         self.student.eval()
         samples = sum(self.heldout.sizes)
-        return Outcome(self.step, self.heldout_agreement() if samples else None, samples)
+        return Outcome(self.step, self.heldout_agreement() if samples else None, samples, self.heldout_seconds)
 
     def _queries(self) -> int:
         return self.teacher.queries["train"] + self.teacher.queries["heldout"]
@@ -245,6 +263,7 @@ class Distiller:
             "synthesizer": self.synthesizer.state_dict(), "queries": dict(self.teacher.queries),
             "heldout": self.heldout.state_dict(), "recent": self.recent, "replay": self.replay.get_state(),
             "best": self.best, "best_agreement": self.best_agreement, "generators": seeding.global_state(),
+            "heldout_seconds": self.heldout_seconds,
             "pool": self.pool.state_dict() if self.pool is not None else None,
         }
         self.folder.save_checkpoint(self.step, content)
@@ -263,7 +282,7 @@ class Distiller:
         if content is None:
             return
         self.step, self.recent, self.best = step, content["recent"], content["best"]
-        self.best_agreement = content["best_agreement"]
+        self.best_agreement, self.heldout_seconds = content["best_agreement"], content["heldout_seconds"]
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.synthesizer.load_state_dict(content["synthesizer"])

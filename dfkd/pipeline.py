@@ -23,7 +23,6 @@ from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, predict
 from dfkd.evaluate.scores import agreement, scores
 from dfkd.models import device, sources
-from dfkd.models.preflight import check_finished
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
 from dfkd.models.teacher import Teacher
@@ -45,7 +44,7 @@ class Listeners:
         stage: called with a line of text when a stage begins.
         step: called with (record, steps in all) after each student step.
         predicted: called with (done, all) while test items are predicted.
-        alarm: called with a line of text when something goes wrong with the pseudo samples.
+        alarm: called with a line of text when something goes wrong with the pseudo samples, or looks doubtful.
     """
 
     stage: Callable[[str], None] = lambda text: None
@@ -158,25 +157,46 @@ def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]
         ConfigError: something in the configuration is wrong, or the run's folder holds another run.
         TrainingDiverged: the loss exploded.
     """
-    plain = {**configs.to_dict(config), "teacher_sha256": sources.fingerprint(config.teacher)}
+    plain: dict[str, Any] = configs.to_dict(config)
     final = RunFolder(Path(config.runs) / config.run_name())
+    if final.finished and not _is_local(config.teacher):
+        # a finished run can be shown without its teacher, which may have been moved since
+        plain["teacher_sha256"] = configs.read_yaml(final.final / "config.yaml").get("teacher_sha256")
+    else:
+        plain["teacher_sha256"] = sources.fingerprint(config.teacher)
     if final.finished:
         return runs.open_run(Path(config.runs), config.run_name(), plain).result()
     accesses = AccessLog()
     parts = preflight(config, accesses)
     folder = runs.open_run(Path(config.runs), config.run_name(), plain)
-    accesses.attach(folder)
+    with runs.full_disk_reported(folder.work):
+        accesses.attach(folder)
+        return _work(parts, folder, listeners)
+
+
+def _is_local(teacher: str) -> bool:
+    return teacher.startswith("package:") or Path(teacher).expanduser().is_dir()
+
+
+def _work(parts: Parts, folder: RunFolder, listeners: Listeners) -> dict[str, Any]:
+    """Train, save and judge the student, and finish the run's folder."""
+    config = parts.config
     accelerator = device.accelerator(config.device, config.precision, config.threads)
     listeners.stage("loading the teacher")
     teacher, student, distiller = assemble(parts, folder, accelerator, listeners)
     listeners.stage("distilling")
     outcome = distiller.fit()
     trained = time.perf_counter()
-    student.save(folder.work / "student", strategy=config.strategy.name, teacher=config.teacher)
+    pair = {"pair": True} if len(config.data.text) == 2 else {}
+    student.save(folder.work / "student", strategy=config.strategy.name, teacher=config.teacher, **pair)
     listeners.stage("evaluating")
     result = judge(parts, folder, teacher, student, outcome, accelerator, listeners)
-    training = _training_seconds(folder)
-    result["seconds"] = {"train": training, "evaluate": time.perf_counter() - trained}
+    result["seconds"] = {
+        "heldout": outcome.heldout_seconds, "train": _training_seconds(folder),
+        "evaluate": time.perf_counter() - trained,
+    }
+    if parts.strategy_options.injects == "embeddings":
+        folder.drop_embeddings()
     folder.finish(result)
     return result
 
@@ -187,6 +207,9 @@ def assemble(
     """Load and build the live objects of a run: teacher, student and trainer."""
     config = parts.config
     teacher = teaching.load_teacher(config)
+    assumed = teaching.assumed_order(config)
+    if assumed:
+        listeners.alarm(assumed)
     teacher.classifier.to(accelerator.device)
     seeding.seed_globals(config.seed)
     student_context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
@@ -242,7 +265,7 @@ def judge(
         },
         "teacher": {
             "reference": config.teacher, "sha256": sources.fingerprint(config.teacher),
-            "scores": tested.get("teacher"), "cost": teacher_cost,
+            "scores": tested.get("teacher"), "cost": teacher_cost, "labels_assumed": teaching.assumed_order(config),
         },
         "student": {"scores": tested.get("student"), "agreement": tested.get("agreement"), "cost": student_cost},
         "latency_ratio": ratio,
@@ -251,6 +274,7 @@ def judge(
         "alarms": [alarm["name"] for alarm in folder.read_log("alarms")],
         "steps": outcome.steps,
         "test_items": tested.get("items", 0),
+        "test_fingerprint": parts.task.fingerprint("test") if parts.task.has_test else None,
     }
 
 
@@ -301,76 +325,6 @@ def _teacher_bytes(reference: str) -> int | None:
 def _training_seconds(folder: RunFolder) -> float:
     """Seconds of synthesis and training, added up over the steps: a resumed run counts what each sitting gave."""
     return float(sum(record["seconds"] for record in folder.read_log("metrics")))
-
-
-def evaluate(
-    folder: Path, overrides: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> dict[str, float]:
-    """Score a finished student, or any classifier's folder, on a test split.
-
-    Args:
-        folder: a run, or a model folder.
-        overrides: ``data=NAME`` and ``data.FIELD=VALUE``; for a run, what differs from its own data config.
-        progress: called with (done, all).
-
-    Raises:
-        ConfigError: no data set is named, it has no test split, or the classes do not fit.
-    """
-    classifier = load_student(folder)
-    given = configs.parse_overrides(overrides)
-    own = folder / "config.yaml"
-    if "data" not in given and own.is_file():
-        values = {**configs.read_yaml(own)["data"], **{k.removeprefix("data."): v for k, v in given.items()}}
-        data, problems = configs.typed(configs.DataConfig, values, "data.")
-        if problems or data is None:
-            raise ConfigError.joined(problems)
-    else:
-        data = configs.load_data(given)
-    if tuple(data.labels) != tuple(classifier.labels):
-        raise ConfigError("the classes differ", expected=", ".join(classifier.labels), found=", ".join(data.labels))
-    test = tasks.load(data).hand_out("test", to="evaluate")
-    return scores(predict(classifier, test.texts, progress=progress), test.labels)
-
-
-def predict_texts(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Classify texts with a finished student.
-
-    Returns:
-        For each text its ``text``, ``label``, ``probability``, and ``probabilities`` of all classes by name; nothing
-        for no texts.
-
-    Raises:
-        ConfigError: the folder holds no student.
-    """
-    if not texts:
-        return []
-    student = load_student(folder)
-    answers = []
-    for text, row in zip(texts, predict(student, list(texts)).softmax(dim=1).tolist()):
-        best = max(range(len(row)), key=row.__getitem__)
-        answer = {"text": text, "label": student.labels[best], "probability": row[best]}
-        answers.append({**answer, "probabilities": dict(zip(student.labels, row))})
-    return answers
-
-
-def load_student(folder: Path) -> Any:
-    """The student of a finished run, or the student or classifier in a model folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    inside = folder / "student"
-    if (inside / "config.json").is_file() or students.kind_of(inside):
-        return students.load(inside)
-    if students.kind_of(folder):
-        return students.load(folder)
-    if (folder / "config.json").is_file():
-        fix = "give a finished run, or the folder of a student or teacher"
-        check_finished(sources.load_config(str(folder)), f"'{folder}'", fix)
-        return students.load(folder)
-    unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
-    fix = "the run is not finished: repeat its command" if unfinished else "give a finished run or a model folder"
-    raise ConfigError(f"no student in '{folder}'", expected="student/config.json in it", found="nothing", fix=fix)
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

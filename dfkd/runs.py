@@ -96,12 +96,17 @@ class RunFolder:
         return state.load(checkpoints[-1]) if checkpoints else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json``, clear what only a resume needs, and rename the folder to its final name."""
+        """Write ``result.json``, rename the folder to its final name, and clear what only a resume needs."""
         state.write_text(self.work / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
-        for checkpoint in self._checkpoints():
-            shutil.rmtree(checkpoint)
         (self.work / "lock").unlink(missing_ok=True)
         os.rename(self.work, self.final)
+        for checkpoint in sorted(self.final.glob("checkpoint*")):
+            shutil.rmtree(checkpoint)  # after the rename: a kill in between costs disk space, not the training
+
+    def drop_embeddings(self) -> None:
+        """Delete the stored pseudo samples: megabytes of embeddings that only this run's replay had a use for."""
+        for name in ("pool", "heldout"):
+            shutil.rmtree(self.work / name, ignore_errors=True)
 
     def result(self) -> dict[str, Any]:
         """The content of a finished run's ``result.json``."""
@@ -124,6 +129,9 @@ def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
         ConfigError: a run of this name has another config, another process works on it, or the folder is no run.
     """
     folder = RunFolder(root / name)
+    blocked = next((p for p in (folder.work, *folder.work.parents) if p.exists() and not p.is_dir()), None)
+    if blocked is not None:
+        raise ConfigError(f"'{blocked}' is a file", expected="a folder for runs", fix="choose another with runs=FOLDER")
     if (folder.path / "config.yaml").is_file():
         _refuse_other_config(folder.path, config)
     elif folder.finished:

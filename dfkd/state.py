@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,11 +21,18 @@ def save(folder: Path, state: Any) -> None:
 
     Raises:
         TypeError: the state holds something else.
+        OSError: it cannot be written; with the system's own number, as where the disk is full.
     """
     tensors: dict[str, Tensor] = {}
     tree = _to_tree(state, tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / TENSORS)
+    try:
+        save_file(tensors, folder / TENSORS)
+    except SafetensorError as error:  # the library reports a full disk as one of its own errors
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder / TENSORS)) from error
     (folder / TREE).write_text(json.dumps(tree))
 
 

@@ -46,7 +46,7 @@ class Task:
             ``refused``; ``None``: no log.
 
     Raises:
-        ConfigError: a file is missing, or there is no source at all.
+        ConfigError: a file is missing.
     """
 
     def __init__(self, config: DataConfig, log: Log | None = None) -> None:
@@ -150,11 +150,22 @@ def load(config: DataConfig, log: Log | None = None) -> Task:
     return task
 
 
+def access_log(folder: Path) -> Log:
+    """A log that appends to ``access.jsonl`` in ``folder``, which is made when the first hand-out comes."""
+
+    def log(record: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "access.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    return log
+
+
 def _sources(config: DataConfig) -> dict[str, Source]:
     """Split -> where its rows come from.
 
     Raises:
-        ConfigError: there is neither a file nor a hub name, or files are missing; lists every one.
+        ConfigError: the source that is asked for is not named, or files are missing; lists every one.
     """
     for name, splits in (("files", config.files), ("hub_splits", config.hub_splits)):
         for split in splits:
@@ -174,6 +185,8 @@ def _sources(config: DataConfig) -> dict[str, Source]:
         return {our: HubSource(config.hub, config.hub_config, name, missing) for our, name in splits.items()}
     if problems:
         raise ConfigError.joined(problems)
+    if not files and config.source == "auto":
+        return {}  # a teacher and nothing else: fidelity alone can be told
     if not files or config.source == "hub":
         fix = "set data.hub=NAME, or data.files.train=FILE with data.source=files"
         raise ConfigError(f"data set '{config.name}' has no source for data.source={config.source}", fix=fix)
@@ -237,9 +250,9 @@ def _checked(rows: Split, split: str, name: str, labels: Sequence[str]) -> Split
         fix = "give more rows, or change data.holdout, data.ignore_labels or data.drop_empty"
         raise ConfigError(f"{name}: the {split} split has no rows", expected="rows", found="0 rows", fix=fix)
     classes = set(rows.labels)
-    if split == "train" and len(classes) == 1:
+    if len(classes) == 1:
         found = f"{len(rows)} rows of '{labels[min(classes)]}'"
-        problem = f"{name}: only one class in the train split"
+        problem = f"{name}: only one class in the {split} split"
         fix = "give rows of every class, or correct data.label"
         raise ConfigError(problem, expected=f"rows of {', '.join(labels)}", found=found, fix=fix)
     return rows

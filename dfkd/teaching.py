@@ -20,7 +20,7 @@ from dfkd.models import device, preflight, sources
 from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
 from dfkd.models.finetune import finetune
 from dfkd.models.teacher import Teacher, reorder_outputs
-from dfkd.tasks import Task
+from dfkd.tasks import Task, access_log
 
 Progress = Callable[[int, int], None]
 FACTS = "teacher.json"
@@ -57,7 +57,7 @@ def make_teacher(
     if folder.exists():
         raise ConfigError(f"'{folder}' exists and is no teacher of ours", fix="choose another folder with out=FOLDER")
     check_encoder(data, config)
-    task = Task(data, log=_access_log(work))
+    task = Task(data, log=access_log(work))
     task.check()
     for split in ("train", "test") if task.has_test else ("train",):
         task.fingerprint(split)  # reads and checks the rows; hands out nothing
@@ -110,6 +110,18 @@ def check_teacher(config: RunConfig) -> list[int]:
     return order
 
 
+def assumed_order(config: RunConfig) -> str | None:
+    """A warning, for people, where the order of a teacher's nameless classes can only be assumed; else ``None``."""
+    model = sources.load_config(config.teacher, config.trust_remote_code)
+    if config.teacher_labels is not None or not preflight.nameless(class_names(model)):
+        return None
+    order = ", ".join(config.data.labels)
+    return (
+        f"the teacher's classes have no names ({', '.join(class_names(model))}); they are taken in the data set's "
+        f"order: {order}. If that is wrong, say teacher_labels=[...], the classes in the order of its outputs"
+    )
+
+
 def load_teacher(config: RunConfig) -> Teacher:
     """The teacher of a run, its outputs in the data set's order, on the CPU.
 
@@ -129,8 +141,8 @@ def load_teacher(config: RunConfig) -> Teacher:
 def _settings(data: DataConfig, config: TeacherConfig) -> dict[str, Any]:
     ignored = ("out", "checkpoint_every", "threads", "device")
     kept = {name: value for name, value in vars(config).items() if name not in ignored}
-    facts = ("name", "hub", "hub_config", "files", "text", "label", "labels", "holdout", "max_length")
-    return {"data": {name: getattr(data, name) for name in facts}, **kept}
+    facts = {name: value for name, value in vars(data).items() if name not in ("folder", "prompts", "metric")}
+    return {"data": facts, **kept}
 
 
 def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -149,14 +161,6 @@ def _check_work(work: Path, settings: dict[str, Any]) -> None:
         fix = f"remove '{work}', or add out=FOLDER"
         raise ConfigError(f"'{work}' holds unfinished work with other settings", fix=fix)
     state.write_text(marker, json.dumps(settings))
-
-
-def _access_log(work: Path) -> Callable[[dict[str, Any]], None]:
-    def log(record: dict[str, Any]) -> None:
-        with (work / "access.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    return log
 
 
 def _scores(classifier: TextClassifier, task: Task, progress: Progress | None) -> dict[str, float] | None:

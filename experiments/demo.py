@@ -96,7 +96,7 @@ def make_encoder(name: str, out: Path) -> Path:
     """A tiny random encoder for the smoke scale; the firewall knows that this is teacher training."""
     folder = out / "encoder"
     if not (folder / "config.json").is_file():
-        task = tasks.load(config.load_data({"data": name}))
+        task = tasks.load(config.load_data({"data": name}), tasks.access_log(out))
         tiny.build(folder, [str(text) for text in task.hand_out("train", to="teacher_training").texts])
     return folder
 

@@ -18,13 +18,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {  # the name below dfkd, as a regular expression; the first match counts
     0: r"|errors|batch",
-    1: r"config|losses|seeding|packages|state|_config\w*",
+    1: r"config|losses|seeding|packages|hub|state|_config\w*",
     2: r"tasks|runs|pool|plugins|_(?!_)\w+",
     3: r"models(\..+)?",
     4: r"synthesis(\.(base|registry|_\w+))?",
     5: r"synthesis\..+",
     6: r"distill|(evaluate|quality)(\..+)?",
-    6.5: r"teaching",  # scores what it fine-tunes; the pipeline uses it
+    6.5: r"teaching|finished",  # teachers made, finished students used; the pipeline is above them
     7: r"pipeline|doctor|report(\..+)?",
     7.5: r"console",  # hands the pipeline its listeners
     8: r"cli(\..+)?|__main__",
@@ -32,6 +32,14 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
 STRATEGIES, SCRIPTS = 5, 8
 DYNAMIC_IMPORTS = {"importlib.import_module", "import_module", "__import__"}
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+# between teacher and finished student nothing can reach a task's texts: the firewall, by imports
+FIREWALLED = r"dfkd\.(losses|pool|distill|models(\..+)?|synthesis(\..+)?|quality(\..+)?)"
+BEHIND_IT = {"dfkd.tasks", "dfkd._reading", "dfkd._rows", "datasets", "pandas", "pyarrow", "csv", "dfkd.packages"}
+LET_THROUGH = {
+    ("dfkd.models.finetune", "datasets"),  # teacher training; it is given its rows
+    ("dfkd.models.sources", "dfkd.packages"),  # finds models in installed packages
+    ("dfkd.pool", "pyarrow"),  # its own files of pseudo data
+}
 MACHINE_PATH = re.compile(r"""(?<![\w.)\]}>])(/(root|home|work|tmp|mnt|Users|opt)/|[A-Z]:\\\\)""")
 
 
@@ -128,6 +136,18 @@ def unsafe(module: str, source: str) -> list[str]:
     return found
 
 
+def firewall_holes(module: str, source: str, known: set[str]) -> list[str]:
+    """Imports by which a module between teacher and student could read a task's texts."""
+    if not re.fullmatch(FIREWALLED, module):
+        return []
+    found = []
+    for target, line in imports(module, source, known):
+        behind = next((name for name in BEHIND_IT if target == name or target.startswith(f"{name}.")), None)
+        if behind is not None and (module, behind) not in LET_THROUGH:
+            found.append(f"{module}:{line} imports {target}")
+    return found
+
+
 def function_lengths(module: str, source: str) -> dict[str, int]:
     """Lines of each function, docstring included."""
     return {
@@ -147,6 +167,29 @@ def test_imports_go_down(module: str) -> None:
     path = MODULES[module]
     source = path.read_text(encoding="utf-8")
     assert layer_violations(module, source, set(MODULES), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_between_teacher_and_student_can_read_a_task(module: str) -> None:
+    assert firewall_holes(module, MODULES[module].read_text(encoding="utf-8"), set(MODULES)) == []
+
+
+@pytest.mark.parametrize(
+    "module, source, caught",
+    [
+        ("dfkd.synthesis.sneaky", "from dfkd import config, tasks", True),
+        ("dfkd.synthesis.sneaky", "def build(options, context):\n    from dfkd.tasks import load", True),
+        ("dfkd.synthesis._helper", "import datasets", True),
+        ("dfkd.models.students.sneaky", "from dfkd import _rows", True),
+        ("dfkd.distill", "import pandas.io.parsers", True),
+        ("dfkd.synthesis.sneaky", "import importlib\nimportlib.import_module('dfkd.tasks')", True),
+        ("dfkd.synthesis.honest", "from dfkd import config", False),
+        ("dfkd.pipeline", "from dfkd import tasks", False),
+    ],
+)
+def test_the_checker_finds_holes_in_the_firewall(module: str, source: str, caught: bool) -> None:
+    known = {"dfkd.tasks", "dfkd._rows", "dfkd.config"}
+    assert bool(firewall_holes(module, source, known)) is caught
 
 
 @pytest.mark.parametrize("package", [name for name, path in LIBRARY.items() if path.name == "__init__.py"])

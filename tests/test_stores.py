@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from dfkd import pool as pools
 from dfkd import runs, state
@@ -414,8 +415,8 @@ def test_a_full_disk_in_a_checkpoint_keeps_the_last(tmp_path: Path, monkeypatch:
     folder = open_run(tmp_path, "run", CONFIG)
     folder.save_checkpoint(5, {"step": 5})
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_: object) -> None:  # what the library raises on a disk that is really full
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patched:
         patched.setattr(state, "save_file", full)

@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping
 import pytest
 import torch
 
-from dfkd import pipeline, seeding, teaching
+from dfkd import finished, pipeline, seeding, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, available
 from dfkd.errors import ConfigError, DataFreeError
@@ -308,7 +308,7 @@ def test_the_teacher_and_both_embedding_blocks_are_untouched_by_a_run(toy_teache
     before = teaching.load_teacher(config).classifier.state_dict()
     pipeline.run(config)
     assert all(torch.equal(v, before[k]) for k, v in teaching.load_teacher(config).classifier.state_dict().items())
-    student = pipeline.load_student(tmp_path / config.run_name())
+    student = finished.load_student(tmp_path / config.run_name())
     block = teaching.load_teacher(config).classifier.embedding_block.state_dict()
     assert all(torch.equal(value, block[name]) for name, value in student.embedding_block.state_dict().items())
 

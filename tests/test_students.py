@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from dfkd import pipeline, seeding, teaching
+from dfkd import finished, pipeline, seeding, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, TrainConfig
 from dfkd.distill import build_optimizer
@@ -465,10 +465,10 @@ def test_unreadable_facts_are_told(bert: Teacher, tmp_path: Path) -> None:
     build("textcnn", bert).save(tmp_path)
     (tmp_path / "dfkd.json").write_text("{")
     with pytest.raises(ConfigError, match="dfkd.json' is damaged\n  expected: JSON"):
-        pipeline.load_student(tmp_path)
+        finished.load_student(tmp_path)
     (tmp_path / "dfkd.json").write_text('{"kind": "textcn"}')
     with pytest.raises(ConfigError, match="did you mean 'textcnn'"):
-        pipeline.load_student(tmp_path)
+        finished.load_student(tmp_path)
 
 
 def test_such_a_student_is_no_model_to_start_from(bert: Teacher, tmp_path: Path) -> None:
@@ -581,15 +581,15 @@ def test_a_run_from_its_options_to_its_predictions(kind: str, toy_teacher: Path,
     config = pipeline.load_config([*settings, *quick])
     result = pipeline.run(config)
     folder = tmp_path / config.run_name()
-    student = pipeline.load_student(folder)
+    student = finished.load_student(folder)
     teacher = teaching.load_teacher(config)
     assert same_parameters(student.embedding_block, teacher.classifier.embedding_block)
     assert result["student"]["cost"]["multiply_adds"] > 0 and result["student"]["cost"]["latency"]["1"]["p50_ms"] > 0
     assert result["student"]["cost"]["file_bytes"] > 4 * result["student"]["cost"]["parameters"]
-    assert pipeline.evaluate(folder, [])["accuracy"] == pytest.approx(result["student"]["scores"]["accuracy"])
+    assert finished.evaluate(folder, [])["accuracy"] == pytest.approx(result["student"]["scores"]["accuracy"])
     moved = shutil.copytree(folder / "student", tmp_path / "moved")
     for place in (folder, moved):
-        answers = pipeline.predict_texts(place, TEXTS)
+        answers = finished.predict_texts(place, TEXTS)
         assert [answer["text"] for answer in answers] == list(TEXTS)
         assert all(answer["label"] in LABELS for answer in answers)
 

@@ -18,6 +18,7 @@ import pytest
 
 import dfkd
 from dfkd import config, tasks
+from dfkd import hub as hub_module
 from dfkd.config import DataConfig
 from dfkd.errors import ConfigError, DataFreeError
 
@@ -193,7 +194,7 @@ BAD_CONFIGS: dict[str, tuple[Callable[[Path], DataConfig], str]] = {
                    r"hub data set 'some/name' cannot be reached.*offline.*data\.files\.train=FILE"),
     "files, then hub": (lambda good: data("no.jsonl", hub="some/name"),
                         r"hub data set.*download it first.*DFKD_DATA.*no\.jsonl"),
-    "no source": (lambda good: data(), r"data set 'mine' has no source.*data\.hub=NAME"),
+    "no source": (lambda good: data(), r"data set 'mine' has no train split.*data\.files\.train=FILE"),
     "no hub name": (lambda good: data(good, source="hub"), r"no source for data\.source=hub"),
     "unknown hub split": (lambda good: data(hub="x/y", hub_splits={"dev": "dev"}),
                           r"hub_splits: unknown split 'dev'"),
@@ -218,7 +219,8 @@ def test_arrow_folder_without_the_split(tmp_path: Path) -> None:
 
 def test_an_unreachable_hub_is_told_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub_module.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_module.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: pytest.fail("would retry for long"))
     with pytest.raises(ConfigError, match=r"(?s)cannot be reached.*no network.*HF_HUB_OFFLINE=1"):
         tasks.load(data(hub="some/name"))

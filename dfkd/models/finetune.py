@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -11,6 +13,8 @@ import torch
 from dfkd.batch import Text
 from dfkd.config import TeacherConfig
 from dfkd.models.classifier import TextClassifier
+
+COMPLETE = "trainer_state.json"
 
 
 def finetune(
@@ -32,7 +36,6 @@ def finetune(
         The mean training loss.
     """
     from transformers import DataCollatorWithPadding, Trainer  # seconds to import: predict and run need neither
-    from transformers.trainer_utils import get_last_checkpoint
 
     kept = _shuffled(len(texts), config)
     rows = _tokenized(classifier, [texts[i] for i in kept], [labels[i] for i in kept])
@@ -42,9 +45,28 @@ def finetune(
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(classifier.tokenizer),
     )
-    last = get_last_checkpoint(str(work)) if work.is_dir() else None
-    result = trainer.train(resume_from_checkpoint=last)
+    result = trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
     return float(result.training_loss)
+
+
+def last_whole_checkpoint(work: Path) -> str | None:
+    """The newest checkpoint that was written to its end; later ones, cut short by a kill, are deleted.
+
+    The library writes its folders in place, ``trainer_state.json`` last.
+    """
+    checkpoints = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for path in checkpoints:
+        if _whole(path):
+            return str(path)
+        shutil.rmtree(path)
+    return None
+
+
+def _whole(checkpoint: Path) -> bool:
+    try:
+        return bool(json.loads((checkpoint / COMPLETE).read_text()))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _shuffled(rows: int, config: TeacherConfig) -> list[int]:

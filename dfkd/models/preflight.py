@@ -35,7 +35,7 @@ def class_order(model_labels: Sequence[str], labels: Sequence[str], given: Seque
         )
     if given is not None:
         return _order_as_given(given, labels)
-    if all(GENERIC.fullmatch(name) for name in model_labels):
+    if nameless(model_labels):
         return list(range(len(labels)))
     model_names, names = [_plain(name) for name in model_labels], [_plain(name) for name in labels]
     if model_names == names:
@@ -48,6 +48,11 @@ def class_order(model_labels: Sequence[str], labels: Sequence[str], given: Seque
         found=", ".join(model_labels),
         fix=f"add teacher_labels={stated}: the data set's names in the order of the teacher's outputs",
     )
+
+
+def nameless(model_labels: Sequence[str]) -> bool:
+    """Whether a model's classes are called ``LABEL_0`` and so on: their order says nothing."""
+    return all(GENERIC.fullmatch(name) for name in model_labels)
 
 
 def _order_as_given(given: Sequence[str], labels: Sequence[str]) -> list[int]:

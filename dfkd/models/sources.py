@@ -10,7 +10,7 @@ from typing import Any, Callable, TypeVar
 from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
-from dfkd import packages
+from dfkd import hub, packages
 from dfkd.errors import ConfigError
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ def guarded(load: Callable[..., T], reference: str, **options: Any) -> T:
         ConfigError: the model cannot be loaded, for example for want of a network.
     """
     source = resolve(reference)
+    if not Path(source).is_dir() and not hub.answers():
+        options["local_files_only"] = True  # the cache may have it
     try:
         return load(source, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:

@@ -44,12 +44,12 @@ class Result:
     content: dict[str, Any]
 
     @property
-    def setting(self) -> tuple[str, str, str, str]:
-        """Data set, teacher (sha256 of its weights), student and budget: what runs must share to be compared."""
+    def setting(self) -> tuple[str, str, str, str, str]:
+        """Data set, teacher (sha256 of its weights), student, budget, test: what runs must share to be compared."""
         config = self.content["config"]
         student = config["student"]
         label = student.get("label") or student["name"]
-        return config["data"]["name"], self.content["teacher"]["sha256"], label, self.budget
+        return config["data"]["name"], self.content["teacher"]["sha256"], label, self.budget, self.test
 
     @property
     def budget(self) -> str:
@@ -57,6 +57,13 @@ class Result:
         train = self.content["config"].get("train", {})
         given = {name: train.get(name) for name in ("steps", "batch_size", "teacher_queries")}
         return ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+
+    @property
+    def test(self) -> str:
+        """What the run was judged on, for people: test items, their length, and which ones they are."""
+        items, length = self.content.get("test_items", 0), self.content["config"]["data"].get("max_length")
+        which = str(self.content.get("test_fingerprint") or "")[:8]
+        return f"{items} test items of {length} tokens" + (f" ({which})" if which else "")
 
     @property
     def strategy(self) -> str:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from dfkd.report.results import Missing, Result
 
+Setting = tuple[str, str, str, str, str]
 FLOOR, CEILING = "random_tokens", "real_text"
 NO_TEST = "no test data"
 
@@ -57,13 +58,13 @@ COLUMNS: dict[str, str] = {
     "params": "The student's parameters in millions, and as a share of the teacher's.",
     "time": "Time of a forward pass as a share of the teacher's (ratio of medians), for one text / for 32 at once.",
     "queries": "Sequences sent through the teacher, for synthesis, training and held-out samples.",
-    "seconds": "Synthesis and training, without evaluation.",
+    "seconds": "Synthesis and training, samples set aside included, evaluation not.",
 }
 
 
 def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row]:
     """The table's rows: settings together, the floor first and the ceiling last, then what is missing."""
-    groups: dict[tuple[str, str, str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[Setting, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         groups[result.setting][result.strategy].append(result)
     made, students = [], student_names(results)
@@ -78,15 +79,16 @@ def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row
     return made + [Row("", "", entry.run, {"strategy": entry.run}, entry.reason) for entry in missing]
 
 
-def student_names(results: Sequence[Result]) -> dict[tuple[str, str, str, str], str]:
-    """Setting -> the student's label, with teacher and budget where the label alone would name two settings."""
+def student_names(results: Sequence[Result]) -> dict[Setting, str]:
+    """Setting -> the student's label, with teacher, budget and test where the label alone would name two settings."""
     references = {result.setting: result.content["teacher"].get("reference", "teacher") for result in results}
     names = {}
     for setting in references:
         alike = [other for other in references if (other[0], other[2]) == (setting[0], setting[2])]
         teacher = f" of {references[setting]} ({setting[1][:8]})" if len({other[1] for other in alike}) > 1 else ""
         budget = f", {setting[3]}" if len({other[3] for other in alike}) > 1 else ""
-        names[setting] = f"{setting[2]}{teacher}{budget}"
+        test = f", {setting[4]}" if len({other[4] for other in alike}) > 1 else ""
+        names[setting] = f"{setting[2]}{teacher}{budget}{test}"
     return names
 
 
@@ -131,8 +133,12 @@ def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result]
         "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
         "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
         "queries": _mean(runs, lambda c: c["queries"]["train"] + c["queries"]["heldout"], lambda v, _: f"{v:,.0f}"),
-        "seconds": _mean(runs, lambda c: c["seconds"]["train"], lambda v, _: f"{v:.0f}"),
+        "seconds": _mean(runs, _seconds, lambda v, _: f"{v:.0f}"),
     }
+
+
+def _seconds(content: Mapping[str, Any]) -> float:
+    return float(content["seconds"]["train"] + content["seconds"].get("heldout", 0.0))
 
 
 def _seeds(runs: list[Result]) -> str:

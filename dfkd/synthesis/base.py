@@ -20,7 +20,9 @@ from dfkd.models.teacher import Teacher
 class Synthesizer(Protocol):
     """Makes pseudo batches, and learns from what the student does with them.
 
-    :class:`Silent` has the methods that many strategies leave empty.
+    :class:`Silent` has the methods that many strategies leave empty. A strategy whose samples repeat also has
+    ``hold_out(n) -> PseudoBatch | None``: samples that it will never make again, for the judging of the student;
+    ``None`` when it can spare no more. Without it, the trainer sets aside what ``synthesize`` gives.
     """
 
     def synthesize(self, n: int) -> PseudoBatch:

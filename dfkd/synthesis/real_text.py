@@ -35,27 +35,42 @@ class RealText(Silent):
         self.generator = generator
         self.order: list[int] = []
         self.position = 0
+        self.held_out: list[int] = []
 
     def synthesize(self, n: int) -> PseudoBatch:
         """The next ``n`` texts."""
         return PseudoBatch(texts=tuple(self._next() for _ in range(n)))
 
+    def hold_out(self, n: int) -> PseudoBatch | None:
+        """``n`` texts that are never trained on, or fewer: at least three quarters of all texts stay."""
+        if not self.held_out:
+            self._shuffle()
+        taken = self.order[: min(n, len(self.texts) // 4 - len(self.held_out))]
+        self.held_out, self.order = self.held_out + taken, self.order[len(taken) :]
+        return PseudoBatch(texts=tuple(self.texts[index] for index in taken)) if taken else None
+
+    def _shuffle(self) -> None:
+        out = set(self.held_out)
+        order = torch.randperm(len(self.texts), generator=self.generator).tolist()
+        self.order, self.position = [index for index in order if index not in out], 0
+
     def _next(self) -> Text:
         if self.position == len(self.order):
-            self.order = torch.randperm(len(self.texts), generator=self.generator).tolist()
-            self.position = 0
+            self._shuffle()
         self.position += 1
         return self.texts[self.order[self.position - 1]]
 
     def state_dict(self) -> dict[str, Any]:
         """The current epoch's order and position, and the generator's state."""
-        order = torch.tensor(self.order, dtype=torch.long)
-        return {"generator": self.generator.get_state(), "order": order, "position": self.position}
+        order, held_out = (torch.tensor(indices, dtype=torch.long) for indices in (self.order, self.held_out))
+        return {
+            "generator": self.generator.get_state(), "order": order, "position": self.position, "held_out": held_out
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
         self.generator.set_state(state["generator"])
-        self.order = state["order"].tolist()
+        self.order, self.held_out = state["order"].tolist(), state["held_out"].tolist()
         self.position = state["position"]
 
 

@@ -49,8 +49,11 @@ class Options:
         require(self.layers >= 1, "student.layers", "1 or more", self.layers)
         named = isinstance(self.keep, str) and self.keep in NAMED
         listed = isinstance(self.keep, (list, tuple)) and len(self.keep) == self.layers
+        listed = listed and all(isinstance(index, int) and not isinstance(index, bool) for index in self.keep)
         expected = f"{', '.join(NAMED)}, or a list of {self.layers} indices"
         require(named or listed, "student.keep", expected, self.keep)
+        unread = self.init == "fresh" and self.keep != "spread"
+        require(not unread, "student.keep", "nothing for student.init=fresh, which copies no layer", self.keep)
         require(self.dropout is None or 0 <= self.dropout < 1, "student.dropout", "in [0, 1)", self.dropout)
 
 
