@@ -56,8 +56,8 @@ def run(overrides: Optional[list[str]] = Overrides) -> None:
     """Distil one student; a finished run is only shown, an interrupted one goes on.
 
     Needs `data=`, `teacher=` and `strategy=`. The student is `student=truncated` (with `student.layers`,
-    `student.keep`, `student.init`) or `student=pretrained` (with `student.model`). The budget is `train.steps` and
-    `train.teacher_queries`. `run=NAME` names the run folder.
+    `student.keep`, `student.init`), `student=pretrained` (with `student.model`), or another of `dfkd students`. The
+    budget is `train.steps` and `train.teacher_queries`. `run=NAME` names the run folder.
 
     Example: `dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd student.layers=3 seed=1`
     """
