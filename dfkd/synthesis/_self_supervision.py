@@ -18,7 +18,7 @@ from dfkd.losses import masked_mse, soft_cross_entropy
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, GuessOptions, Start
-from dfkd.synthesis._inversion import first_and_last, still
+from dfkd.synthesis._inversion import first_and_last, inner_positions, still
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,7 @@ class SelfSupervision(nn.Module):
         assert batch.embeddings is not None and batch.attention_mask is not None
         device = self.map.weight.device
         embeddings, mask = batch.embeddings.to(device), batch.attention_mask.to(device)
-        inner = mask.bool()
-        inner[:, 0] = False
-        inner &= torch.arange(inner.shape[1], device=device) < mask.sum(dim=1, keepdim=True) - 1
-        positions = self.positions(inner)
+        positions = self.positions(inner_positions(mask))
         return {"mask": self.options.mask_weight * self.loss(student, embeddings, mask, positions)}
 
 
