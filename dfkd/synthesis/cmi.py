@@ -43,7 +43,7 @@ class Options(GuessOptions):
     """
 
     input_weight: float = 1.0
-    moment_weight: float = 0.1
+    moment_weight: float = 1.0
     moment_samples: int = 256
     adversary_weight: float = 0.5
     contrast_weight: float = 0.8
@@ -84,7 +84,7 @@ class Cmi(Silent):
         generator: CPU generator.
 
     Source: Fang et al., IJCAI 2021 (arXiv:2105.08584), section 3, and the authors' code for what the paper leaves
-    open (weights 1, 0.5, 0.8 and temperature 0.2; KL only where both models choose one class). Not as there: e is
+    open (weights 1, 1, 0.5, 0.8 and temperature 0.2; KL only where both models choose one class). Not as there: e is
     optimised itself, in the place of a generator re-initialised for each batch; one of the two views is the sample
     as it is, which saves a pass; views leave positions out and add noise, in the place of crops; and moments of
     random tokens stand for batch norm's statistics, see :mod:`dfkd.synthesis._hidden_moments`. Targets are one-hot
