@@ -159,7 +159,7 @@ def test_works_under_autocast(build: Build, name: str) -> None:
 )
 def test_teacher_queries(build: Build, teacher: Teacher, name: str, options: Any, train: int, gradient: int) -> None:
     build(name, **options).synthesize(4)
-    assert teacher.queries == {"train": train, "gradient": gradient, "heldout": 0, "evaluate": 0}
+    assert {k: v for k, v in teacher.queries.items() if v} == {"train": train, "gradient": gradient}
 
 
 @pytest.mark.parametrize(
