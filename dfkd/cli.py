@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from dfkd.console import Bar, RunProgress, console, guarded, quiet_libraries, scores_line
 from dfkd.errors import ConfigError
@@ -109,6 +111,20 @@ def report(
 
 
 @app.command()
+def inspect(
+    folder: Path = typer.Argument(..., help="A run, finished or not."),
+    samples: int = typer.Option(3, min=1, help="Samples of each class, early and late."),
+) -> None:
+    """Look into a run: alarms, how the pseudo samples changed, and samples by class, early against late.
+
+    Example: `dfkd inspect runs/sst2/as_dfd-truncated-seed0`
+    """
+    from dfkd.report.inspect import inspect_run
+
+    console.print(inspect_run(folder, samples))
+
+
+@app.command()
 def predict(
     folder: Path = typer.Argument(..., help="A finished run, or the folder of a student."),
     text: Optional[list[str]] = typer.Argument(None, help="Texts; without any, they are read from --file."),
@@ -149,13 +165,29 @@ def strategies(name: Optional[str] = typer.Argument(None, help="Show the options
         console.print(table)
         console.print(f"presets (strategy=NAME): {', '.join(config.available('experiments/strategies'))}")
         return
-    line, described = registry.describe(name)
-    table = Table("option", "type", "default", title=f"{name}: {line}")
-    for option in described:
-        table.add_row(f"strategy.{option.name}", option.type.replace("[", r"\["), str(option.default))
+    _print_options(registry.STRATEGIES, name)
+
+
+@app.command()
+def students(name: Optional[str] = typer.Argument(None, help="Show the options of this kind.")) -> None:
+    """List student kinds, or one kind's options with their defaults."""
+    from dfkd.models.students.registry import STUDENTS
+
+    if name is not None:
+        return _print_options(STUDENTS, name)
+    table = Table("student", "what it is")
+    for known in STUDENTS.available():
+        table.add_row(known, STUDENTS.describe(known)[0])
     console.print(table)
-    documentation = registry.STRATEGIES.module(name).Options.__doc__ or ""
-    console.print(documentation.replace("[", r"\["))
+
+
+def _print_options(plugins: Any, name: str) -> None:
+    """A component's options, with types, defaults and what they mean."""
+    line, described = plugins.describe(name)
+    console.print(f"{name}: {line}", markup=False)
+    for option in described:
+        head = Text.assemble((f"{plugins.kind}.{option.name}", "bold"), f"={option.default}  ", (option.type, "dim"))
+        console.print(head, Padding(Text(option.help), (0, 0, 0, 4)))
 
 
 @app.command()

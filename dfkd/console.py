@@ -60,7 +60,7 @@ class RunProgress:
         from dfkd.pipeline import Listeners
 
         self.progress.start()
-        return Listeners(stage=self.stage, step=self.step, predicted=self.predicted)
+        return Listeners(stage=self.stage, step=self.step, predicted=self.predicted, alarm=self.alarm)
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
@@ -75,6 +75,10 @@ class RunProgress:
         shares = " ".join(f"{label[:8]} {100 * n // total}%" for label, n in zip(self.labels, record["classes"]))
         facts = f"loss {record['loss']:.3f} agreement {record['agreement']:.2f} | {shares}"
         self.progress.update(self.task, completed=record["step"] + 1, total=steps, facts=facts)
+
+    def alarm(self, text: str) -> None:
+        """Print an alarm above the bars."""
+        self.progress.console.print(f"[bold yellow]alarm:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
     def predicted(self, done: int, total: int) -> None:
         """Show predicted test items."""

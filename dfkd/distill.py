@@ -10,7 +10,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Mapping, Protocol, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,19 @@ from dfkd.synthesis.base import Synthesizer
 Record = dict[str, Any]
 SAMPLES_SHOWN = 8
 MEDIAN_WINDOW = 50
+
+
+class Watch(Protocol):
+    """Looks at the pseudo samples of a step; nothing learns from what it sees."""
+
+    def measure(self, feedback: Feedback) -> Mapping[str, float]:
+        """Facts to log at each fresh batch, by name."""
+
+    def token_bridge(self, feedback: Feedback) -> Mapping[str, float]:
+        """Dearer facts, only at the steps where the held-out samples are looked at."""
+
+    def texts(self, batch: PseudoBatch) -> Sequence[str]:
+        """Samples as text, for ``samples.jsonl``."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +69,17 @@ class Distiller:
         accelerator: device and precision.
         seed: the replay pool's draws derive from it.
         listen: called after each step with the record that is logged; ``None``: nobody listens.
-        describe: pseudo batch -> its samples as text, for ``samples.jsonl``; ``None``: no samples are kept.
+        watch: measures the fresh batches and shows their samples as text; ``None``: neither is logged.
     """
 
     def __init__(
         self, teacher: Teacher, student: Any, synthesizer: Synthesizer, config: TrainConfig, folder: RunFolder,
         accelerator: Accelerator, seed: int = 0, listen: Callable[[Record], None] | None = None,
-        describe: Callable[[PseudoBatch], Sequence[str]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.teacher, self.student, self.synthesizer = teacher, student, synthesizer
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.listen, self.describe = listen, describe
+        self.listen, self.watch = listen, watch
         self.parameters = [p for p in student.parameters() if p.requires_grad] + list(synthesizer.parameters())
         self.optimizer = build_optimizer(student, synthesizer.parameters(), config)
         self.replay = seeding.generator(seed, "replay")
@@ -162,20 +175,20 @@ class Distiller:
         record["classes"] = torch.bincount(teacher_class, minlength=feedback.teacher_logits.shape[1]).tolist()
         record |= {"fresh": feedback.fresh, "seconds": seconds}
         record.update(feedback.batch.info)
+        if feedback.fresh and self.watch is not None:
+            record.update(self.watch.measure(feedback))
         if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps - 1:
             if self.heldout.sizes:
                 record["heldout_agreement"] = self._look_at_heldout()
-            if feedback.fresh:
-                self._log_samples(feedback)
+            if feedback.fresh and self.watch is not None:
+                record.update(self.watch.token_bridge(feedback))
+                self._log_samples(feedback, self.watch.texts(feedback.batch)[:SAMPLES_SHOWN])
         self.folder.log("metrics", record)
         if self.listen is not None:
             self.listen(record)
 
-    def _log_samples(self, feedback: Feedback) -> None:
-        if self.describe is None:
-            return
+    def _log_samples(self, feedback: Feedback, shown: Sequence[str]) -> None:
         confidence, classes = feedback.teacher_logits.softmax(dim=1).max(dim=1)
-        shown = self.describe(feedback.batch)[:SAMPLES_SHOWN]
         for index, text in enumerate(shown):
             target = feedback.batch.targets[index].tolist() if feedback.batch.targets is not None else None
             sample = {"step": self.step, "text": text, "teacher_class": self.teacher.labels[int(classes[index])]}
@@ -242,7 +255,7 @@ class Distiller:
         """Go back to the last checkpoint, or to the very start: what was written after it is dropped."""
         content = self.folder.load_checkpoint()
         step = content["step"] if content else 0
-        for log in ("metrics", "samples"):
+        for log in ("metrics", "samples", "alarms"):
             self.folder.rewind_log(log, step)
         for name, pool in (("pool", self.pool), ("heldout", self.heldout)):
             if pool is not None:

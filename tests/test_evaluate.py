@@ -64,6 +64,25 @@ def test_predictions_come_in_the_order_of_the_texts(classifier: TextClassifier) 
     assert torch.allclose(found, alone, atol=1e-5)
 
 
+def test_no_texts_are_refused(classifier: TextClassifier) -> None:
+    with pytest.raises(ValueError, match="no texts"):
+        predict(classifier, [])
+
+
+def test_the_mode_is_put_back_where_timing_fails(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    classifier.train()
+    monkeypatch.setattr(classifier, "from_encoding", fail)
+    for measure in (cost.multiply_adds, lambda c: cost.latency({"it": c}, (1,), 1, 8)):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            measure(classifier)
+        assert classifier.training
+
+
 def test_predictions_are_kept_and_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     calls = []
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Sequence
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from dfkd import config as configs
 from dfkd import packages, teaching
@@ -347,7 +347,7 @@ def test_pretrained_students_that_cannot_be_built(injects: str, max_length: int,
 
 
 def test_student_kinds_are_found() -> None:
-    assert registry.STUDENTS.available() == ["pretrained", "truncated"]
+    assert registry.STUDENTS.available() == ["bilstm", "narrow", "pretrained", "textcnn", "truncated"]
     for kind in registry.STUDENTS.available():
         line, options = registry.STUDENTS.describe(kind)
         assert line.endswith(".") and "dropout" in [option.name for option in options]
@@ -424,18 +424,18 @@ def test_queries_are_counted_by_purpose(bert: Teacher) -> None:
     bert.from_texts(TEXTS)
     bert.label(PseudoBatch(texts=TEXTS))
     bert.from_embeddings(embeddings, mask)
-    assert bert.queries == {"train": 11, "heldout": 0, "evaluate": 0, "gradient": 0}
+    assert bert.queries == {"train": 11, "heldout": 0, "evaluate": 0, "diagnostics": 0, "gradient": 0}
     bert.from_embeddings(embeddings.requires_grad_(True), mask)
     with torch.no_grad():
         bert.from_embeddings(embeddings, mask)
-    assert bert.queries == {"train": 21, "heldout": 0, "evaluate": 0, "gradient": 5}
+    assert bert.queries == {"train": 21, "heldout": 0, "evaluate": 0, "diagnostics": 0, "gradient": 5}
     with bert.counting_as("evaluate"):
         bert.from_texts(TEXTS)
         with bert.counting_as("heldout"):
             bert.label(PseudoBatch(embeddings=embeddings, attention_mask=mask))
         bert.from_texts(TEXTS[:1])
     bert.from_texts(TEXTS[:2])
-    assert bert.queries == {"train": 23, "heldout": 5, "evaluate": 4, "gradient": 5}
+    assert bert.queries == {"train": 23, "heldout": 5, "evaluate": 4, "diagnostics": 0, "gradient": 5}
     bert.embed(torch.zeros(2, 3, dtype=torch.long))
     assert sum(bert.queries.values()) == 37
 
@@ -760,3 +760,25 @@ def test_output_is_told_from_logits(bert: Teacher) -> None:
     batch = PseudoBatch(embeddings=torch.randn(2, 3, bert.width), attention_mask=torch.ones(2, 3))
     assert isinstance(bert.classifier.from_batch(batch), Output)
     assert isinstance(bert.classifier.from_batch(PseudoBatch(texts=TEXTS)), torch.Tensor)
+
+
+def test_albert_reads_a_sentencepiece_file(tmp_path: Path) -> None:
+    import sentencepiece
+
+    folder = tmp_path / "albert"
+    folder.mkdir()
+    texts = ["the rain falls on the hills", "the cook serves hot soup", "they won the match"]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts * 20), model_prefix=str(folder / "spiece"), vocab_size=60, minloglevel=2,
+        pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, pad_piece="<pad>", hard_vocab_limit=False,
+        user_defined_symbols=["[CLS]", "[SEP]", "[MASK]"],
+    )
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model("albert", vocab_size=60, embedding_size=16, **sizes)
+    AutoModel.from_config(config).save_pretrained(folder)
+    classifier = load_classifier(str(folder), 24, ["weather", "food", "sport"])
+    ids = classifier.tokenizer(texts[0])["input_ids"]
+    assert classifier.tokenizer.unk_token_id not in ids and len(ids) < 20
+    classifier.eval().save(tmp_path / "saved")
+    again = load_classifier(str(tmp_path / "saved")).eval()
+    assert torch.equal(again.from_texts(texts), classifier.from_texts(texts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,24 @@ def test_cells_are_means_over_seeds() -> None:
         "fidelity": "75.0", "gap closed": "n/a", "params": "5.0M 50%", "time": "0.50/0.25",
         "queries": "1,234", "seconds": "12",
     }
+
+
+def test_a_floor_of_other_settings_is_named() -> None:
+    made = table.rows([result("random_tokens,source=pieces", 0.5), result("as_dfd", 0.7), result("real_text", 0.9)])
+    assert cells(made, "as_dfd")["gap closed"] == "50"
+    assert "Gap closed of sst2, t, is measured by random_tokens,source=pieces." in table.notes(made)
+    plain = table.rows([result("random_tokens", 0.5), result("as_dfd", 0.7), result("real_text", 0.9)])
+    assert not any("measured by" in note for note in table.notes(plain))
+
+
+def test_a_terminal_of_80_columns_shows_every_column() -> None:
+    student = "truncated,dropout=0,layers=2"
+    wide = result("random_tokens", 0.5, student=student)
+    wide.content["seconds"]["train"], wide.content["queries"]["train"] = 12345.0, 1_234_567
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table.rich_table(table.rows([wide, result("real_text", 0.9, student=student)])))
+    shown = console.export_text()
+    assert "12345" in shown and "1235k" in shown and max(map(len, shown.splitlines())) <= 80
 
 
 def test_only_like_is_compared_with_like() -> None:

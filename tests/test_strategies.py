@@ -100,6 +100,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embedding_guess": {
         "start": "tokens", "align": "layer_norm", "targets": "hard", "concentration": 20.0, "guess_steps": 2,
         "guess_rate": 1.0, "optimise_special": True, "min_length": 22, "max_length": 17, "length_per": "sample",
+        "snap": True,
     },
 }
 OPTIONS["as_dfd"] = {
@@ -130,6 +131,15 @@ def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere |= {"bank_size", "meta_rate", "max_shift"}  # from the second batch on: tests/test_inversion.py
     described = {option.name for option in registry.describe(name)[1]}
     assert described - elsewhere == set(OPTIONS[name])
+
+
+@pytest.mark.parametrize("plugins", [registry.STRATEGIES, students.STUDENTS], ids=lambda plugins: plugins.kind)
+def test_every_option_says_what_it_does(plugins: Any) -> None:
+    for name in plugins.available():
+        assert all(option.help for option in plugins.describe(name)[1]), name
+    described = {option.name: option.help for option in registry.describe("as_dfd")[1]}
+    assert described["optimise_special"] == "move the embeddings of [CLS] and [SEP] as well."
+    assert described["mask"] == "share: mask mask_share of the inner positions; one: exactly one a sample."
 
 
 @pytest.mark.parametrize(
@@ -289,7 +299,7 @@ def test_mask_weight_scales_the_students_loss(bench: Bench) -> None:
     values = []
     for weight in (1.0, 3.0):
         strategy = bench.build("as_dfd", student, mask_weight=weight)
-        values.append(float(strategy.student_losses(student, strategy.synthesize(8))["mask"]))
+        values.append(float(strategy.student_losses(student, strategy.synthesize(8))["mask"].detach()))
     assert values[1] == pytest.approx(3 * values[0])
     strategy = bench.build("as_dfd", student, mask_weight=0.0)
     assert strategy.student_losses(student, strategy.synthesize(8)) == {}
@@ -319,7 +329,7 @@ def test_queries_are_counted_with_gradients_apart(bench: Bench) -> None:
     before = count()
     bench.build("as_dfd", guess_steps=3).synthesize(4)
     assert {name: count()[name] - before[name] for name in before} == {
-        "train": 12, "gradient": 12, "heldout": 0, "evaluate": 0
+        "train": 12, "gradient": 12, "heldout": 0, "evaluate": 0, "diagnostics": 0
     }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy
 import torch
 from torch import Tensor
+from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,13 +41,30 @@ def multiply_adds(classifier: Any) -> int:
     torch counts a multiplication and an addition as two operations; the usual figure is half of its sum.
     """
     encoding = filled_encoding(classifier, 1, classifier.max_length)
-    training = classifier.training
-    classifier.train(False)
-    # fused attention is not counted on every device; written out as matrix products it is
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        classifier.from_encoding(encoding)
-    classifier.train(training)
+    # fused attention and recurrence are not counted on every device; written out as matrix products they are
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrence})
+    with _evaluating([classifier]), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), cudnn.flags(enabled=False):
+        with counter:
+            classifier.from_encoding(encoding)
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _evaluating(classifiers: Iterable[Any]) -> Iterator[None]:
+    """Dropout off inside the ``with`` block."""
+    modes = [(classifier, classifier.training) for classifier in classifiers]
+    try:
+        for classifier, _ in modes:
+            classifier.train(False)
+        yield
+    finally:
+        for classifier, training in modes:
+            classifier.train(training)
+
+
+def _recurrence(inputs: Sequence[int], of_inputs: Sequence[int], of_hidden: Sequence[int], *_: Any, **__: Any) -> int:
+    """Operations of one direction of the CPU's fused LSTM, from the shapes of inputs (L, B, D) and both matrices."""
+    return 2 * inputs[0] * inputs[1] * (math.prod(of_inputs) + math.prod(of_hidden))
 
 
 def file_bytes(folder: Path) -> int:
@@ -70,18 +90,16 @@ def latency(
         name -> batch size as text -> ``p50_ms`` and ``p95_ms``.
     """
     result: dict[str, dict[str, dict[str, float]]] = {name: {} for name in classifiers}
-    training = {name: classifier.training for name, classifier in classifiers.items()}
-    for size in batch_sizes:
-        encodings = {name: filled_encoding(c, size, length) for name, c in classifiers.items()}
-        times: dict[str, list[float]] = {name: [] for name in classifiers}
-        for _ in range(rounds + 1):
-            for name, classifier in classifiers.items():
-                times[name].append(_timed(classifier.train(False), encodings[name]))
-        for name, values in times.items():
-            p50, p95 = numpy.percentile(values[1:], [50, 95])
-            result[name][str(size)] = {"p50_ms": float(p50), "p95_ms": float(p95)}
-    for name, classifier in classifiers.items():
-        classifier.train(training[name])
+    with _evaluating(classifiers.values()):
+        for size in batch_sizes:
+            encodings = {name: filled_encoding(c, size, length) for name, c in classifiers.items()}
+            times: dict[str, list[float]] = {name: [] for name in classifiers}
+            for _ in range(rounds + 1):
+                for name, classifier in classifiers.items():
+                    times[name].append(_timed(classifier, encodings[name]))
+            for name, values in times.items():
+                p50, p95 = numpy.percentile(values[1:], [50, 95])
+                result[name][str(size)] = {"p50_ms": float(p50), "p95_ms": float(p95)}
     return result
 
 

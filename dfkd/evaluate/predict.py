@@ -37,13 +37,18 @@ def predict(
 
     Args:
         classifier: a :class:`Classifier` or a teacher; its mode is put back afterwards.
-        texts: N texts.
+        texts: N texts, at least one.
         batch_size: texts at a time.
         progress: called with (done, N) after each batch.
 
     Returns:
         (N, C), float32, on the CPU.
+
+    Raises:
+        ValueError: no texts.
     """
+    if not texts:
+        raise ValueError("no texts to predict")
     module = getattr(classifier, "classifier", classifier)
     order = sorted(range(len(texts)), key=lambda index: -_characters(texts[index]))
     training, parts = module.training, []

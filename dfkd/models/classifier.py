@@ -52,8 +52,7 @@ class TextClassifier(nn.Module):
     @property
     def width(self) -> int:
         """D, the width of the embedding block's output."""
-        config = self.model.config
-        return int(getattr(config, "embedding_size", config.hidden_size))
+        return embedding_width(self.model.config)
 
     @property
     def hidden_width(self) -> int:
@@ -68,11 +67,7 @@ class TextClassifier(nn.Module):
 
     def encode(self, texts: Sequence[Text]) -> dict[str, Tensor]:
         """Tokenize texts (or pairs) into (B, L) tensors on the model's device, padded to the longest."""
-        first: list[str] = [text if isinstance(text, str) else text[0] for text in texts]
-        second = None if isinstance(texts[0], str) else [text[1] for text in texts]
-        encoding = self.tokenizer(
-            first, second, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
-        )
+        encoding = tokenize(self.tokenizer, texts, self.max_length)
         return {name: tensor.to(self.device) for name, tensor in encoding.items()}
 
     def from_encoding(self, encoding: dict[str, Tensor]) -> Tensor:
@@ -124,6 +119,26 @@ class TextClassifier(nn.Module):
         self.tokenizer.save_pretrained(folder)
         facts = {"labels": list(self.labels), "max_length": self.max_length, **extras}
         (Path(folder) / EXTRAS).write_text(json.dumps(facts, indent=1))
+
+
+def tokenize(tokenizer: Any, texts: Sequence[Text], max_length: int, **options: Any) -> dict[str, Tensor]:
+    """Tokenize texts (or pairs) into (B, L) tensors, padded to the longest.
+
+    Args:
+        tokenizer: of a model.
+        texts: B texts, or B pairs.
+        max_length: longer ones are cut to this many tokens.
+        options: further ones of the tokenizer's call.
+    """
+    first: list[str] = [text if isinstance(text, str) else text[0] for text in texts]
+    second = None if isinstance(texts[0], str) else [text[1] for text in texts]
+    given = {"truncation": True, "max_length": max_length, "padding": True, "return_tensors": "pt"}
+    return dict(tokenizer(first, second, **given, **options))
+
+
+def embedding_width(config: Any) -> int:
+    """D of a transformers configuration, the width of the embedding block's output."""
+    return int(getattr(config, "embedding_size", config.hidden_size))
 
 
 def class_names(config: Any) -> list[str]:

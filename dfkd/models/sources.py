@@ -30,6 +30,7 @@ def resolve(reference: str) -> str:
     folder = Path(reference).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            _refuse_student(reference, extras_in(folder).get("kind"))
             found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder"
             raise ConfigError(f"'{reference}' is no model folder", expected="a config.json in it", found=found)
         return str(folder)
@@ -65,11 +66,33 @@ def load_config(reference: str, trust_remote_code: bool = False) -> PretrainedCo
 
 def read_extras(reference: str) -> dict[str, Any]:
     """What dfkd stored beside a model in ``dfkd.json``; empty for models from elsewhere."""
-    path = Path(resolve(reference)) / "dfkd.json"
+    return extras_in(Path(resolve(reference)))
+
+
+def extras_in(folder: Path) -> dict[str, Any]:
+    """The content of a folder's ``dfkd.json``; empty where there is none.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = folder / "dfkd.json"
     if not path.is_file():
         return {}
-    extras: dict[str, Any] = json.loads(path.read_text())
+    try:
+        extras: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"'{path}' is damaged", expected="JSON", found=str(error), fix="restore it") from error
     return extras
+
+
+def _refuse_student(reference: str, kind: str | None) -> None:
+    if kind is not None:
+        raise ConfigError(
+            f"'{reference}' holds a '{kind}' student, which transformers cannot load",
+            expected="an encoder or a classifier of transformers, with its config.json",
+            found="a student for 'dfkd evaluate' and 'dfkd predict' alone",
+            fix="give the folder of a model of transformers",
+        )
 
 
 def fingerprint(reference: str) -> str:

@@ -12,15 +12,16 @@ from dfkd.batch import PseudoBatch, Text
 from dfkd.models.classifier import TextClassifier
 from dfkd.models.split import Output
 
-PURPOSES = ("train", "heldout", "evaluate", "gradient")
+PURPOSES = ("train", "heldout", "evaluate", "diagnostics", "gradient")
 
 
 class Teacher:
     """A frozen classifier that counts its queries.
 
     A query is one sequence sent through the teacher. ``queries`` has one number for each purpose: ``train``
-    (synthesis and distillation), ``heldout`` (pseudo data set aside), ``evaluate`` (real test items), and
-    ``gradient``: those of them whose forward pass was also differentiated.
+    (synthesis and distillation), ``heldout`` (pseudo data set aside), ``evaluate`` (real test items),
+    ``diagnostics`` (a look at the samples, from which nothing learns), and ``gradient``: those of them whose forward
+    pass was also differentiated.
 
     Args:
         classifier: its parameters are frozen and its dropout switched off.

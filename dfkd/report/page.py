@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from dfkd import state
 from dfkd.report import table
+from dfkd.report.inspect import alarm_line
 from dfkd.report.results import Missing, Result
 
 # Okabe and Ito's palette, told apart by the colour-blind as well; line styles and markers tell the curves apart in
@@ -122,4 +123,5 @@ def _details(result: Result) -> dict[str, str]:
         "name": str(content["run"]),
         "config": OmegaConf.to_yaml(OmegaConf.create(content["config"])),
         "environment": json.dumps(content["environment"], indent=1),
+        "alarms": "\n".join(alarm_line(alarm) for alarm in result.log("alarms")),
     }

@@ -33,6 +33,7 @@ class Row:
         cells: column -> text.
         reason: for a run that is missing, why; else empty.
         real: whether the strategy sees the task's own texts.
+        reference: the floor or ceiling behind "gap closed" that has other than the plain settings; else empty.
     """
 
     data: str
@@ -41,6 +42,7 @@ class Row:
     cells: Mapping[str, str]
     reason: str = ""
     real: bool = False
+    reference: str = ""
 
 
 COLUMNS: dict[str, str] = {
@@ -67,10 +69,12 @@ def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row
     made, students = [], student_names(results)
     for setting, by_strategy in sorted(groups.items()):
         floor, ceiling = (_reference(by_strategy, name) for name in (FLOOR, CEILING))
+        variants = " and ".join(r[0].strategy for r in (floor, ceiling) if r and r[0].strategy not in (FLOOR, CEILING))
         for strategy in sorted(by_strategy, key=lambda label: _rank(by_strategy[label])):
             cells = _cells(by_strategy[strategy], floor, ceiling)
             real = any(run.content["strategy"].get("uses_real_text") for run in by_strategy[strategy])
-            made.append(Row(setting[0], students[setting], strategy, {"strategy": strategy, **cells}, real=real))
+            cells = {"strategy": strategy, **cells}
+            made.append(Row(setting[0], students[setting], strategy, cells, real=real, reference=variants))
     return made + [Row("", "", entry.run, {"strategy": entry.run}, entry.reason) for entry in missing]
 
 
@@ -160,12 +164,14 @@ def notes(made: Sequence[Row]) -> list[str]:
         said.append("No test data for some rows: 'fidelity', on held-out pseudo data, stands in for the scores.")
     if any(row.cells.get("gap closed") == "n/a" for row in made):
         said.append("Gap closed is n/a where floor or ceiling was not run, or there is no gap between them.")
+    variants = dict.fromkeys((row.data, row.student, row.reference) for row in made if row.reference)
+    said += [f"Gap closed of {data}, {student}, is measured by {used}." for data, student, used in variants]
     return said
 
 
 TERMINAL = {
     "teacher": "teach-\ner", "student": "stu-\ndent", "agree": "agree", "fidelity": "fide-\nlity",
-    "gap closed": "gap\nclosed", "params": "params", "time": "time\nb1/b32", "queries": "queries", "seconds": "sec.",
+    "gap closed": "gap\nclosed", "params": "params", "time": "time", "queries": "queries", "seconds": "sec.",
 }
 """Column -> heading: what fits into 80 columns; seeds stand with the strategy."""
 
@@ -188,7 +194,8 @@ def rich_table(made: Sequence[Row]) -> Group:
 
 
 def _terminal_cells(row: Row) -> list[str]:
-    cells = {**row.cells, "params": row.cells["params"].split()[0]}  # the share of the teacher's is in the other forms
+    # the share of the teacher's parameters and the time at batch size 32 are in the other forms
+    cells = {**row.cells, "params": row.cells["params"].split()[0], "time": row.cells["time"].split("/")[0]}
     queries = cells["queries"].replace(",", "")
     if queries.isdigit() and int(queries) >= 10_000:
         cells["queries"] = f"{int(queries) / 1000:.0f}k"

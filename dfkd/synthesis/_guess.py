@@ -13,8 +13,9 @@ from torch import Tensor
 
 from dfkd.config import require
 from dfkd.errors import ConfigError
+from dfkd.models.decode import pieces
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._words import draw_length, pieces
+from dfkd.synthesis._words import draw_length
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class MoveOptions:
         min_length: fewest positions, special tokens included.
         max_length: most positions; never above the data set's max length.
         length_per: draw one length for each ``batch`` (no padding), or for each ``sample``.
+        snap: replace the embeddings by their nearest tokens before the student sees them: then students of any width
+            or tokenizer can learn from them.
     """
 
-    injects: ClassVar[str] = "embeddings"
     uses_real_text: ClassVar[bool] = False
 
     start: Literal["gaussian", "tokens"] = "gaussian"
@@ -44,6 +46,12 @@ class MoveOptions:
     min_length: int = 16
     max_length: int = 128
     length_per: Literal["batch", "sample"] = "batch"
+    snap: bool = False
+
+    @property
+    def injects(self) -> str:
+        """What the student is fed."""
+        return "tokens" if self.snap else "embeddings"
 
     def __post_init__(self) -> None:
         require(self.guess_rate > 0, "strategy.guess_rate", "above 0", self.guess_rate)

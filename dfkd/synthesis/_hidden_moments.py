@@ -11,8 +11,8 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor, nn
 
+from dfkd.models.decode import pieces
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._words import pieces
 
 BATCH = 64
 SMALLEST = 1e-6  # of a variance: some dimensions hardly vary

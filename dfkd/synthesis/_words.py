@@ -33,12 +33,6 @@ def whole_words(tokenizer: Any, limit: int) -> list[str]:
     return list(words)[:limit]
 
 
-def pieces(tokenizer: Any) -> list[int]:
-    """The ids of all vocabulary pieces but the special ones, in order."""
-    special = set(tokenizer.all_special_ids)
-    return [index for index in sorted(tokenizer.get_vocab().values()) if index not in special]
-
-
 def draw_length(low: int, high: int, generator: torch.Generator) -> int:
     """A length, uniform on ``low`` to ``high``, both included."""
     return int(torch.randint(low, high + 1, (1,), generator=generator))

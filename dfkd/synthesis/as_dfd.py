@@ -16,6 +16,7 @@ from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser
 from dfkd.synthesis._self_supervision import SelfSupervision, SelfSupervisionOptions, guess_against
+from dfkd.synthesis._snap import require_shared_embeddings
 from dfkd.synthesis.base import Context
 
 
@@ -74,7 +75,12 @@ class AsDfd:
 
 
 def build(options: Options, context: Context) -> AsDfd:
-    """AS-DFD between the context's teacher and student."""
+    """AS-DFD between the context's teacher and student.
+
+    Raises:
+        ConfigError: L_MASK is asked of a student that does not share the teacher's embedding block.
+    """
     student: Any = context.student
+    require_shared_embeddings(student, context.teacher, options.difficulty_weight, options.mask_weight)
     supervision = SelfSupervision(context.teacher, student.hidden_width, options, context.generator)
     return AsDfd(context.teacher, context.student, supervision, options, context.generator)

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
+from dfkd.errors import ConfigError
 from dfkd.losses import soft_cross_entropy
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._contrast import Contrast
 from dfkd.synthesis._guess import Guesser, GuessOptions, Start
 from dfkd.synthesis._hidden_moments import HiddenMoments, hidden_states, moment_loss, reference_moments
 from dfkd.synthesis._inversion import diversity, first_and_last, inner_positions, still
+from dfkd.synthesis._snap import shares_embeddings
 from dfkd.synthesis.base import Context, Silent
 
 
@@ -202,5 +204,15 @@ def kl_where_agreed(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
 
 
 def build(options: Options, context: Context) -> Cmi:
-    """Contrastive inversion of the context's teacher."""
+    """Contrastive inversion of the context's teacher.
+
+    Raises:
+        ConfigError: the adversary is asked of a student that does not share the teacher's embedding block.
+    """
+    if options.adversary_weight > 0 and not shares_embeddings(context.student, context.teacher):
+        raise ConfigError(
+            "the student cannot be the adversary: it does not share the teacher's embedding block",
+            found=f"strategy.adversary_weight={options.adversary_weight}",
+            fix="add strategy.adversary_weight=0",
+        )
     return Cmi(context.teacher, context.student, options, context.generator)

@@ -18,6 +18,7 @@ from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, Start
 from dfkd.synthesis._inversion import diversity
 from dfkd.synthesis._self_supervision import SelfSupervision, SelfSupervisionOptions, guess_against
+from dfkd.synthesis._snap import require_shared_embeddings
 from dfkd.synthesis.base import Context
 
 SMALLEST_TARGET = 0.01  # the logarithm of hard targets has no bound
@@ -155,7 +156,12 @@ class FastGuess:
 
 
 def build(options: Options, context: Context) -> FastGuess:
-    """Amortised guessing between the context's teacher and student."""
+    """Amortised guessing between the context's teacher and student.
+
+    Raises:
+        ConfigError: L_MASK is asked of a student that does not share the teacher's embedding block.
+    """
     student: Any = context.student
+    require_shared_embeddings(student, context.teacher, options.difficulty_weight, options.mask_weight)
     supervision = SelfSupervision(context.teacher, student.hidden_width, options, context.generator)
     return FastGuess(context.teacher, context.student, supervision, options, context.generator)

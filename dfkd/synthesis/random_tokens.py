@@ -9,8 +9,9 @@ import torch
 
 from dfkd.batch import PseudoBatch, Text
 from dfkd.config import require
+from dfkd.models.decode import pieces
 from dfkd.synthesis.base import Context, Silent
-from dfkd.synthesis._words import draw_length, pieces, whole_words
+from dfkd.synthesis._words import draw_length, whole_words
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, Mapping
 
 from dfkd.errors import ConfigError
 from dfkd.plugins import Option, Plugins
+from dfkd.synthesis._snap import Snapped
 from dfkd.synthesis.base import Context, Synthesizer
 
 STRATEGIES = Plugins("dfkd.synthesis", "strategy")
@@ -46,4 +47,4 @@ def build(name: str, options: Any, context: Context) -> Synthesizer:
         ConfigError: strategy, teacher and student do not fit; or the strategy asks for texts it may not see.
     """
     synthesizer: Synthesizer = STRATEGIES.module(name).build(options, context)
-    return synthesizer
+    return Snapped(synthesizer, context.teacher) if getattr(options, "snap", False) else synthesizer

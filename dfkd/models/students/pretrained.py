@@ -38,9 +38,10 @@ def check(options: Options, facts: Facts) -> None:
     if facts.injects == "embeddings":
         raise ConfigError(
             "a student with its own embeddings cannot learn from injected ones",
-            expected="student=truncated (it shares the teacher's embedding block)",
+            expected="student=truncated, bilstm, textcnn or narrow (they share the teacher's embedding block)",
             found="student=pretrained",
-            fix="take student=truncated, or a strategy that makes texts ('dfkd strategies' lists them)",
+            fix="take student=truncated, bilstm, textcnn or narrow; or add strategy.snap=true, which hands the student "
+            "the nearest tokens as text; or take a strategy that makes texts ('dfkd strategies' lists them)",
         )
     config = sources.load_config(options.model)
     check_length(config, facts.max_length, options.model)

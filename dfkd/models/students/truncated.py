@@ -16,6 +16,7 @@ from dfkd.models import sources
 from dfkd.models.classifier import TextClassifier, dropout_fields, load_classifier, load_tokenizer
 from dfkd.models.preflight import check_length, check_vocabulary
 from dfkd.models.split import check_supported
+from dfkd.models.students._frozen import check_freezing
 from dfkd.models.students.base import Facts, StudentContext
 
 LAYER = re.compile(r"(?P<stem>.*\blayers?\.)(?P<index>\d+)(?P<rest>\..*)")
@@ -100,12 +101,7 @@ def check(options: Options, facts: Facts) -> None:
 
 def _check_injection(options: Options, source: PretrainedConfig, teacher: PretrainedConfig) -> None:
     check_supported(teacher.model_type)
-    if options.freeze_embeddings is False:
-        raise ConfigError(
-            "student.freeze_embeddings=false does not go with a strategy that injects embeddings",
-            found="the injected embeddings live in the teacher's frozen block",
-            fix="leave it out, or take a strategy that makes texts",
-        )
+    check_freezing(options.freeze_embeddings, "embeddings")
     expected = {name: getattr(teacher, name, None) for name in BLOCK}
     found = {name: getattr(source, name, None) for name in BLOCK}
     differing = [name for name in BLOCK if found[name] != expected[name]]

@@ -1,0 +1,114 @@
+"""Alarms: what goes wrong with pseudo samples, told while it can still be changed, each with a remedy."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+Record = Mapping[str, Any]
+WINDOW = 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When an alarm rises.
+
+    Args:
+        name: of the alarm.
+        fact: the logged fact that is watched; steps without it are passed over.
+        wrong: whether the fact's mean over the last ``WINDOW`` fresh batches is wrong.
+        says: what is wrong, in a sentence.
+        remedy: what to change.
+    """
+
+    name: str
+    fact: str
+    wrong: Callable[[float], bool]
+    says: str
+    remedy: str
+
+
+RULES = (
+    Rule("class_collapse", "class_entropy", lambda mean: mean < 0.5,
+         "the teacher sees hardly more than one class in the samples",
+         "strategy.targets=hard draws the classes evenly; a lower strategy.guess_rate, or more strategy.guess_steps"),
+    Rule("no_confidence", "teacher_excess", lambda mean: mean < 0.05,
+         "the teacher is undecided on nearly all samples",
+         "more strategy.guess_steps, a higher strategy.guess_rate, or shorter samples (strategy.max_length)"),
+    Rule("all_alike", "pairwise_cosine", lambda mean: mean > 0.5,
+         "the samples are nearly all alike",
+         "fewer strategy.guess_steps, a lower strategy.guess_rate, or strategy.start=tokens"),
+    Rule("too_large", "embedding_norm", lambda mean: mean > 1.5,
+         "the embeddings left the scale of the teacher's own",
+         "a lower strategy.guess_rate, or a lower strategy.difficulty_weight: L_MASK grows with the scale alone"),
+    Rule("too_small", "embedding_norm", lambda mean: mean < 0.67,
+         "the embeddings shrank below the scale of the teacher's own",
+         "a lower strategy.guess_rate, or strategy.align=table"),
+    Rule("nothing_to_learn", "kd", lambda mean: mean < 0.002,
+         "the student already answers as the teacher does on fresh samples",
+         "harder samples: strategy.start=tokens, strategy.targets=dirichlet, fewer strategy.guess_steps"),
+)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm that rose: at which step, which fact, its mean, and what to do."""
+
+    step: int
+    name: str
+    fact: str
+    value: float
+    says: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.says} ({self.fact} {self.value:.3g}); try: {self.remedy}"
+
+
+class Alarms:
+    """Watches the log of a run; each alarm rises once, and again only after all was well in between.
+
+    Args:
+        classes: C, the number of classes.
+        history: records of steps before the first one seen, as after a kill, so that nothing rises twice.
+    """
+
+    def __init__(self, classes: int, history: Callable[[], list[dict[str, Any]]] = list) -> None:
+        self.classes, self.history = classes, history
+        self.recent: dict[str, deque[float]] = {rule.name: deque(maxlen=WINDOW) for rule in RULES}
+        self.raised: set[str] = set()
+        self.started = False
+
+    def see(self, record: Record) -> list[Alarm]:
+        """Look at the record of a step; replayed batches are passed over.
+
+        Returns:
+            The alarms that rise with this record.
+        """
+        if not self.started:
+            self.started = True
+            for earlier in self.history():
+                if earlier["step"] < record["step"]:
+                    self._look(earlier)
+        return self._look(record)
+
+    def _look(self, record: Record) -> list[Alarm]:
+        if not record.get("fresh", True):
+            return []
+        facts = {**record, "teacher_excess": record.get("teacher_confidence", 1.0) - 1 / self.classes}
+        risen = [self._check(rule, facts) for rule in RULES if rule.fact in facts]
+        return [alarm for alarm in risen if alarm is not None]
+
+    def _check(self, rule: Rule, facts: Record) -> Alarm | None:
+        values = self.recent[rule.name]
+        values.append(float(facts[rule.fact]))
+        mean = statistics.fmean(values)
+        if len(values) < WINDOW or not rule.wrong(mean):
+            self.raised.discard(rule.name)
+            return None
+        if rule.name in self.raised:
+            return None
+        self.raised.add(rule.name)
+        return Alarm(int(facts["step"]), rule.name, rule.fact, mean, rule.says, rule.remedy)

@@ -1,0 +1,123 @@
+"""What pseudo samples look like while a student learns from them: confidence, balance, scale, diversity.
+
+Shapes: B samples, L positions, D embedding width, C classes, V vocabulary entries.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd.batch import Feedback, PseudoBatch, Text
+from dfkd.losses import prediction_gap
+from dfkd.models.decode import NearestTokens, token_table, without_ends
+from dfkd.models.teacher import Teacher
+
+BRIDGED = 16
+
+
+class Diagnostics:
+    """Measures the batch of a student step.
+
+    Args:
+        teacher: its embedding block is the yardstick of injected embeddings; asked only in :meth:`token_bridge`.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self._nearest: NearestTokens | None = None
+        self._moments: tuple[Tensor, Tensor, float] | None = None
+
+    def measure(self, feedback: Feedback) -> dict[str, float]:
+        """Facts of one step, by name.
+
+        Returns:
+            ``teacher_confidence``: mean probability of the teacher's class; ``class_entropy``: entropy of the
+            teacher's mean prediction, as a share of its maximum log C. For embeddings also ``embedding_norm``,
+            ``embedding_deviation`` (both as a share of the vocabulary's own), ``embedding_shift`` (distance of the
+            means, as a share of the vocabulary's deviation) and ``pairwise_cosine``. For texts also
+            ``distinct_words``: different words as a share of all.
+        """
+        probabilities = feedback.teacher_logits.float().softmax(dim=1)
+        facts = {
+            "teacher_confidence": float(probabilities.max(dim=1).values.mean()),
+            "class_entropy": normalised_entropy(probabilities.mean(dim=0)),
+        }
+        batch = feedback.batch
+        if batch.embeddings is not None:
+            return {**facts, **self._scale(batch)}
+        return {**facts, "distinct_words": distinct_words(batch.texts or ())}
+
+    def token_bridge(self, feedback: Feedback) -> dict[str, float]:
+        """How far the teacher's predictions move when embeddings are replaced by their nearest tokens.
+
+        Looks at the first samples of the batch only; the teacher's queries count as ``diagnostics``.
+
+        Returns:
+            ``snap_agreement``: share of samples whose class stays; ``snap_kl``: mean KL(embeddings || tokens), nats.
+            Nothing for texts.
+        """
+        batch = feedback.batch
+        if batch.embeddings is None or batch.attention_mask is None:
+            return {}
+        texts = self.texts(batch)[:BRIDGED]
+        with self.teacher.counting_as("diagnostics"):
+            snapped = self.teacher.from_texts(texts).float()
+        same, kl = prediction_gap(feedback.teacher_logits[:BRIDGED], snapped)
+        return {"snap_agreement": same, "snap_kl": kl}
+
+    def texts(self, batch: PseudoBatch) -> list[str]:
+        """The first samples as text: texts as they are, embeddings as their nearest tokens."""
+        if batch.texts is not None:
+            return [text if isinstance(text, str) else " | ".join(text) for text in batch.texts[:BRIDGED]]
+        assert batch.embeddings is not None and batch.attention_mask is not None
+        if self._nearest is None:
+            self._nearest = NearestTokens(self.teacher.classifier, only_pieces=True)
+        return self._nearest.texts(batch.embeddings[:BRIDGED], without_ends(batch.attention_mask[:BRIDGED]))
+
+    def _scale(self, batch: PseudoBatch) -> dict[str, float]:
+        """Norm, moments and diversity of embeddings, against those of the vocabulary."""
+        assert batch.embeddings is not None and batch.attention_mask is not None
+        if self._moments is None:
+            table = token_table(self.teacher.classifier).float().cpu()
+            self._moments = table.mean(dim=0), table.std(dim=0), float(table.norm(dim=1).mean())
+        mean, deviation, norm = self._moments
+        embeddings, mask = batch.embeddings.float().cpu(), batch.attention_mask.cpu().bool()
+        inner = embeddings[mask]
+        return {
+            "embedding_norm": float(inner.norm(dim=1).mean()) / norm,
+            "embedding_deviation": float(inner.std(dim=0).mean() / deviation.mean()),
+            "embedding_shift": float((inner.mean(dim=0) - mean).norm() / deviation.norm()),
+            "pairwise_cosine": pairwise_cosine(embeddings, mask, mean),
+        }
+
+
+def normalised_entropy(probabilities: Tensor) -> float:
+    """Entropy of a distribution (C,), as a share of its maximum log C: 1 is even, 0 is one class alone."""
+    entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum()
+    return float(entropy) / math.log(len(probabilities))
+
+
+def pairwise_cosine(embeddings: Tensor, mask: Tensor, mean: Tensor) -> float:
+    """Mean cosine between different samples of (B, L, D): 0 where they share nothing, 1 where all are alike.
+
+    A sample is compared as a whole, position by position, after ``mean`` (D,) is taken off, which all embeddings share.
+    The special tokens at both ends are left out: they are alike by construction. 0 for a single sample.
+    """
+    if len(embeddings) < 2:
+        return 0.0
+    inner = mask.clone()
+    inner[:, 0] = False
+    inner[torch.arange(len(mask)), mask.sum(dim=1) - 1] = False
+    flat = F.normalize(((embeddings - mean) * inner.unsqueeze(-1)).flatten(1), dim=1)
+    total = flat.sum(dim=0).square().sum() - flat.square().sum()
+    return float(total) / (len(flat) * (len(flat) - 1))
+
+
+def distinct_words(texts: tuple[Text, ...]) -> float:
+    """Different words as a share of all words of some texts; 0 where there is none."""
+    words = [word for text in texts for word in (text if isinstance(text, str) else " ".join(text)).split()]
+    return len(set(words)) / len(words) if words else 0.0

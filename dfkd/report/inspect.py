@@ -1,0 +1,85 @@
+"""A look into a run: its alarms, how its pseudo samples changed, and samples by class, early against late."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from dfkd.errors import ConfigError
+from dfkd.runs import RunFolder
+
+Record = dict[str, Any]
+NOT_FACTS = ("step", "classes", "fresh", "learning_rate", "seconds")
+AVERAGED = 5
+
+
+def inspect_run(path: Path, per_class: int = 3) -> Group:
+    """What a run, finished or not, says of its pseudo samples, for a terminal.
+
+    Args:
+        path: the run's folder.
+        per_class: samples of each class, early and late.
+
+    Raises:
+        ConfigError: there is no run, or it has not begun to train.
+    """
+    folder = RunFolder(path)
+    metrics = folder.read_log("metrics") if folder.path.is_dir() else []
+    if not metrics:
+        found = "a run that has not begun to train" if folder.path.is_dir() else "no such folder"
+        fix = "give the folder of a run, such as runs/sst2/as_dfd-truncated-seed0"
+        raise ConfigError(f"nothing to inspect in '{path}'", expected="a run with metrics.jsonl", found=found, fix=fix)
+    parts: list[RenderableType] = [Text(f"{folder.path}, {metrics[-1]['step'] + 1} steps")]
+    parts += [Text(f"alarm, {alarm_line(alarm)}", style="yellow") for alarm in folder.read_log("alarms")]
+    return Group(*parts, facts_table(metrics), samples_table(folder.read_log("samples"), per_class))
+
+
+def alarm_line(alarm: Record) -> str:
+    """One alarm of ``alarms.jsonl`` as a sentence."""
+    return f"step {alarm['step']}: {alarm['says']} ({alarm['fact']} {alarm['value']:.3g}); try: {alarm['remedy']}"
+
+
+def early_and_late(metrics: Sequence[Record]) -> dict[str, tuple[float, float]]:
+    """Every logged number: its mean over the first and over the last few fresh batches that have it."""
+    found: dict[str, tuple[float, float]] = {}
+    fresh = [record for record in metrics if record.get("fresh", True)]
+    for name in dict.fromkeys(name for record in fresh for name in record if name not in NOT_FACTS):
+        values = [float(record[name]) for record in fresh if isinstance(record.get(name), (int, float))]
+        if values:
+            found[name] = statistics.fmean(values[:AVERAGED]), statistics.fmean(values[-AVERAGED:])
+    return found
+
+
+def facts_table(metrics: Sequence[Record]) -> Table:
+    """Losses and diagnostics, early against late."""
+    title = f"fresh batches: means over the first {AVERAGED} and the last {AVERAGED}"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("fact")
+    table.add_column("early", justify="right")
+    table.add_column("late", justify="right")
+    for name, (early, late) in early_and_late(metrics).items():
+        table.add_row(name, f"{early:.4g}", f"{late:.4g}")
+    return table
+
+
+def samples_table(samples: Sequence[Record], per_class: int) -> Table:
+    """Samples by the teacher's class, those of the earliest steps against those of the latest."""
+    title = "samples by the teacher's class (embeddings: their nearest tokens)"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", show_lines=True)
+    for heading in ("class", "step", "confidence"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    table.add_column("sample", overflow="fold")
+    for name in dict.fromkeys(sample["teacher_class"] for sample in samples):
+        of_class = sorted((s for s in samples if s["teacher_class"] == name), key=lambda s: int(s["step"]))
+        late = [sample for sample in of_class[-per_class:] if sample not in of_class[:per_class]]
+        for sample in of_class[:per_class] + late:
+            row = (str(name), str(sample["step"]), f"{sample['confidence']:.2f}", str(sample["text"]))
+            table.add_row(*(escape(cell) for cell in row))
+    return table

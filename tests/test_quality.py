@@ -1,0 +1,288 @@
+"""Diagnostics, alarms, the token bridge and the look into a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from dfkd import pipeline, seeding, teaching
+from dfkd.batch import Feedback, PseudoBatch
+from dfkd.config import DataConfig
+from dfkd.errors import ConfigError
+from dfkd.losses import prediction_gap
+from dfkd.models.decode import NearestTokens, pieces, token_table, without_ends
+from dfkd.models.students import registry as students
+from dfkd.models.students.base import StudentContext
+from dfkd.models.teacher import Teacher
+from dfkd.quality import diagnostics
+from dfkd.quality.alarms import RULES, WINDOW, Alarms
+from dfkd.quality.diagnostics import Diagnostics
+from dfkd.report.inspect import early_and_late, inspect_run
+from dfkd.synthesis import registry
+from dfkd.synthesis._snap import Snapped, shares_embeddings
+from dfkd.synthesis.base import Context
+
+
+@pytest.fixture
+def teacher(toy_teacher: Path, toy_data: DataConfig) -> Teacher:
+    return teaching.load_teacher(pipeline.load_config(["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens"]))
+
+
+def build(teacher: Teacher, name: str, student: Any = None, **options: Any) -> Any:
+    typed = registry.options(name, options)
+    if student is None:
+        torch.manual_seed(0)
+        made = students.STUDENTS.options("truncated", {"layers": 1})
+        student = students.build("truncated", made, StudentContext(teacher, typed.injects))
+    context = Context(teacher, student, seeding.generator(0, "synthesis"), False, {}, lambda: ())
+    return registry.build(name, typed, context)
+
+
+def feedback(teacher: Teacher, batch: PseudoBatch, logits: torch.Tensor | None = None) -> Feedback:
+    logits = teacher.label(batch) if logits is None else logits
+    return Feedback(0, batch, logits, logits, {})
+
+
+# diagnostics
+
+def embedded(teacher: Teacher, scale: float = 1.0, shift: float = 0.0) -> PseudoBatch:
+    """A batch of real token embeddings, pulled off their scale."""
+    generator = torch.Generator().manual_seed(0)
+    table = token_table(teacher.classifier)
+    rows = torch.randint(len(table), (40, 12), generator=generator)
+    embeddings = table[rows] * scale + shift
+    return PseudoBatch(embeddings=embeddings, attention_mask=torch.ones(40, 12, dtype=torch.long))
+
+
+def test_embeddings_of_tokens_are_on_scale_and_others_are_not(teacher: Teacher) -> None:
+    look = Diagnostics(teacher)
+    plain = look.measure(feedback(teacher, embedded(teacher)))
+    assert plain["embedding_norm"] == pytest.approx(1, abs=0.1)
+    assert plain["embedding_deviation"] == pytest.approx(1, abs=0.1)
+    assert plain["embedding_shift"] < 0.2 and abs(plain["pairwise_cosine"]) < 0.05
+    large = look.measure(feedback(teacher, embedded(teacher, scale=3.0)))
+    assert large["embedding_norm"] == pytest.approx(3 * plain["embedding_norm"])
+    assert large["embedding_deviation"] == pytest.approx(3 * plain["embedding_deviation"])
+    moved = look.measure(feedback(teacher, embedded(teacher, shift=5.0)))
+    assert moved["embedding_shift"] > 3 and moved["pairwise_cosine"] > 0.8
+
+
+def test_pairwise_cosine_by_hand() -> None:
+    mask, mean = torch.ones(2, 3, dtype=torch.bool), torch.zeros(2)
+    ends = [9.0, 9.0]
+    alike = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [2.0, 0.0], ends]])
+    assert diagnostics.pairwise_cosine(alike, mask, mean) == pytest.approx(1)
+    across = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [0.0, 2.0], ends]])
+    assert diagnostics.pairwise_cosine(across, mask, mean) == pytest.approx(0)
+    assert diagnostics.pairwise_cosine(alike[:1], mask[:1], mean) == 0.0
+
+
+def test_confidence_and_entropy_by_hand(teacher: Teacher) -> None:
+    batch = PseudoBatch(texts=("rain rain snow", "soup"))
+    logits = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]).log()
+    facts = Diagnostics(teacher).measure(feedback(teacher, batch, logits))
+    mean = (0.45, 0.45, 0.1)
+    assert facts["teacher_confidence"] == pytest.approx(0.8)
+    assert facts["class_entropy"] == pytest.approx(-sum(p * math.log(p) for p in mean) / math.log(3))
+    assert facts["distinct_words"] == pytest.approx(3 / 4)
+    assert diagnostics.normalised_entropy(torch.tensor([1.0, 0.0])) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_bridge_loses_nothing_on_embeddings_of_tokens(teacher: Teacher) -> None:
+    texts = ("the rain falls on the hills", "the cook serves hot soup")
+    encoding = teacher.classifier.encode(texts)
+    batch = PseudoBatch(embeddings=teacher.embed(encoding["input_ids"]), attention_mask=encoding["attention_mask"])
+    look, before = Diagnostics(teacher), dict(teacher.queries)
+    logits = teacher.label(batch)
+    gap = look.token_bridge(feedback(teacher, batch, logits))
+    assert gap["snap_agreement"] == 1 and abs(gap["snap_kl"]) < 1e-3
+    assert teacher.queries["diagnostics"] == 2 and teacher.queries["train"] == before["train"] + 2
+    noise = PseudoBatch(embeddings=torch.randn(40, 12, teacher.width) * 3, attention_mask=torch.ones(40, 12).long())
+    assert look.token_bridge(feedback(teacher, noise))["snap_kl"] > 0.01
+    assert look.token_bridge(feedback(teacher, PseudoBatch(texts=texts))) == {}
+
+
+def test_prediction_gap_by_hand() -> None:
+    first, second = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+    same, kl = prediction_gap(first, second)
+    assert same == 0.5 and kl == pytest.approx((0.9 * math.log(9) - 0.1 * math.log(9)) / 2, rel=1e-4)
+
+
+# alarms
+
+def record(step: int, **facts: Any) -> dict[str, Any]:
+    return {"step": step, "fresh": True, **facts}
+
+
+BAD = {"class_entropy": 0.1, "teacher_confidence": 0.34, "pairwise_cosine": 0.9, "kd": 0.0001}
+GOOD = {"class_entropy": 0.9, "teacher_confidence": 0.8, "pairwise_cosine": 0.1, "kd": 0.1, "embedding_norm": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [({"class_entropy": 0.1}, "class_collapse"), ({"teacher_confidence": 0.34}, "no_confidence"),
+     ({"pairwise_cosine": 0.9}, "all_alike"), ({"embedding_norm": 2.0}, "too_large"),
+     ({"embedding_norm": 0.5}, "too_small"), ({"kd": 0.0001}, "nothing_to_learn")],
+)
+def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, float], name: str) -> None:
+    alarms = Alarms(classes=3)
+    risen = [alarm for step in range(3 * WINDOW) for alarm in alarms.see(record(step, **{**GOOD, **facts}))]
+    assert [(alarm.name, alarm.step) for alarm in risen] == [(name, WINDOW - 1)]
+    assert "strategy." in str(risen[0])
+
+
+def test_every_rule_has_a_test() -> None:
+    assert {rule.name for rule in RULES} == {
+        "class_collapse", "no_confidence", "all_alike", "too_large", "too_small", "nothing_to_learn"
+    }
+
+
+def test_no_alarm_where_all_is_well_or_replayed() -> None:
+    alarms = Alarms(classes=3)
+    assert not [a for step in range(50) for a in alarms.see(record(step, **GOOD))]
+    assert not [a for step in range(50, 100) for a in alarms.see({"step": step, "fresh": False, **BAD})]
+
+
+def test_an_alarm_rises_again_after_all_was_well() -> None:
+    alarms = Alarms(classes=3)
+    facts = [GOOD] * WINDOW + [{**GOOD, "kd": 0.0}] * 2 * WINDOW + [GOOD] * WINDOW + [{**GOOD, "kd": 0.0}] * 2 * WINDOW
+    assert len([a for step, fact in enumerate(facts) for a in alarms.see(record(step, **fact))]) == 2
+
+
+def test_after_a_kill_nothing_rises_twice_and_the_window_is_whole() -> None:
+    log = [record(step, **{**GOOD, "kd": 0.0}) for step in range(2 * WINDOW)]
+    whole = Alarms(3)
+    expected = [(a.step, a.name) for entry in log for a in whole.see(entry)]
+    for cut in (5, WINDOW + 3):
+        first, resumed = Alarms(3), Alarms(3, history=lambda: log)
+        before = [(a.step, a.name) for entry in log[:cut] for a in first.see(entry)]
+        after = [(a.step, a.name) for entry in log[cut:] for a in resumed.see(entry)]
+        assert before + after == expected
+
+
+# the token bridge
+
+def test_decoding_to_pieces_leaves_out_special_entries(teacher: Teacher) -> None:
+    special = torch.tensor([[teacher.tokenizer.mask_token_id, teacher.tokenizer.cls_token_id]])
+    embeddings = token_table(teacher.classifier)[special]
+    assert torch.equal(NearestTokens(teacher.classifier).ids(embeddings), special)
+    found = NearestTokens(teacher.classifier, only_pieces=True).ids(embeddings).flatten().tolist()
+    assert set(found) <= set(pieces(teacher.tokenizer)) and not set(found) & set(teacher.tokenizer.all_special_ids)
+
+
+@pytest.mark.parametrize("piece", ["[unused7]", "<unused12>"])
+def test_reserved_entries_are_no_pieces(piece: str) -> None:
+    class Tokenizer:
+        all_special_ids = [0]
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"[PAD]": 0, piece: 1, "rain": 2}
+
+    assert pieces(Tokenizer()) == [2]
+
+
+def test_ends_are_left_out() -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    assert without_ends(mask).tolist() == [[0, 1, 1, 0], [0, 1, 0, 0]]
+
+
+def test_snapped_strategies_make_texts_of_the_nearest_tokens(teacher: Teacher) -> None:
+    options = {"start": "tokens", "guess_steps": 0}
+    plain = build(teacher, "embedding_guess", **options).synthesize(6)
+    snapped = build(teacher, "embedding_guess", snap=True, **options)
+    assert isinstance(snapped, Snapped)
+    batch = snapped.synthesize(6)
+    nearest = NearestTokens(teacher.classifier, only_pieces=True)
+    expected = nearest.texts(plain.embeddings, without_ends(plain.attention_mask))
+    assert list(batch.texts or ()) == expected
+    assert torch.equal(batch.targets, plain.targets)  # type: ignore[arg-type]
+    assert 0 <= batch.info["snap_agreement"] <= 1 and batch.info["snap_kl"] >= 0
+
+
+def test_snapping_queries_are_no_training_queries(teacher: Teacher) -> None:
+    build(teacher, "embedding_guess", snap=True, guess_steps=1).synthesize(4)
+    assert teacher.queries["train"] == 4 and teacher.queries["diagnostics"] == 8
+
+
+def test_mask_loss_of_a_snapped_batch_is_that_of_its_tokens(teacher: Teacher) -> None:
+    strategy = build(teacher, "as_dfd", snap=True)
+    student = strategy.inner.student.eval()
+    assert shares_embeddings(student, teacher)
+    losses = strategy.student_losses(student, strategy.synthesize(4))
+    assert float(losses["mask"].detach()) > 0
+
+
+def test_a_student_with_other_embeddings_takes_no_mask_loss(teacher: Teacher) -> None:
+    options = students.STUDENTS.options("truncated", {"layers": 1, "init": "fresh"})
+    student = students.build("truncated", options, StudentContext(teacher, "tokens"))
+    with torch.no_grad():
+        next(student.embedding_block.parameters()).add_(1.0)
+    assert not shares_embeddings(student, teacher)
+    with pytest.raises(ConfigError, match="difficulty_weight=0 strategy.mask_weight=0"):
+        build(teacher, "as_dfd", student, snap=True)
+    build(teacher, "as_dfd", student, snap=True, difficulty_weight=0, mask_weight=0).synthesize(3)
+
+
+# a run, looked into
+
+@pytest.fixture(scope="module")
+def finished(toy_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    sizes = ["train.steps=30", "train.batch_size=8", "train.evaluate_every=10", "evaluate.latency_rounds=0"]
+    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=as_dfd", "student.layers=1", f"runs={runs}", *sizes]
+    # far too high a rate leaves the embeddings' scale
+    config = pipeline.load_config([*settings, "strategy.guess_rate=3", "train.replay_share=0"])
+    heard: list[str] = []
+    pipeline.run(config, pipeline.Listeners(alarm=heard.append))
+    assert heard
+    return runs / config.run_name()
+
+
+def shown(folder: Path) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(inspect_run(folder))
+    return console.export_text()
+
+
+def test_a_run_logs_diagnostics_and_alarms(finished: Path) -> None:
+    metrics = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    always = {"teacher_confidence", "class_entropy", "embedding_norm", "embedding_deviation", "embedding_shift",
+              "pairwise_cosine", "mask_loss_first", "mask_loss_last", "agreement", "classes"}
+    assert all(always <= set(entry) for entry in metrics)
+    assert [entry["step"] for entry in metrics if "snap_kl" in entry] == [0, 10, 20, 29]
+    alarms = [json.loads(line) for line in (finished / "alarms.jsonl").read_text().splitlines()]
+    assert "too_large" in {alarm["name"] for alarm in alarms}
+    result = json.loads((finished / "result.json").read_text())
+    assert result["alarms"] == [alarm["name"] for alarm in alarms] and result["queries"]["diagnostics"] == 32
+
+
+def test_inspect_shows_alarms_facts_and_samples_early_and_late(finished: Path) -> None:
+    text = shown(finished)
+    assert "alarm, step 19: the embeddings left the scale" in text and "lower strategy.guess_rate" in text
+    assert "pairwise_cosine" in text and "mask_loss_last" in text
+    samples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
+    for name in {sample["teacher_class"] for sample in samples}:
+        assert name in text
+    partial = finished.with_name(finished.name + ".partial")
+    finished.rename(partial)
+    try:
+        assert "pairwise_cosine" in shown(finished)
+    finally:
+        partial.rename(finished)
+
+
+def test_early_and_late_are_means_of_fresh_batches() -> None:
+    log = [record(step, kd=float(step)) for step in range(20)] + [{"step": 20, "fresh": False, "kd": 1e9}]
+    assert early_and_late(log)["kd"] == (2.0, 17.0)
+
+
+def test_nothing_to_inspect_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to inspect"):
+        inspect_run(tmp_path / "nowhere")
