@@ -106,6 +106,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 OPTIONS["as_dfd"] = {
     **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "mask": "one", "mask_share": 0.6, "mask_with": "zero",
 }
+OPTIONS["fast_guess"] = {**OPTIONS["as_dfd"], "guess_steps": 1}
+OPTIONS["modified_zskd"] = {
+    **{name: value for name, value in OPTIONS["embedding_guess"].items() if name not in ("targets", "concentration")},
+    "betas": [5.0], "similarity": "affine", "floor": 0.5, "target_temperature": 20.0,
+}
+OPTIONS["cmi"] = {
+    **OPTIONS["embedding_guess"], "input_weight": 0.1, "moment_weight": 10.0, "moment_samples": 20,
+    "adversary_weight": 0.0, "contrast_weight": 5.0, "contrast_temperature": 1.0, "represent": "mean",
+    "view_noise": 1.0, "view_drop": 0.5, "projection_width": 8, "projection_rate": 0.1,
+}
 
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
@@ -118,6 +128,7 @@ def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) 
 @pytest.mark.parametrize("name", registry.available())
 def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere = {"mask_weight"}  # acts on the student's loss: test_mask_weight_scales_the_students_loss
+    elsewhere |= {"bank_size", "meta_rate", "max_shift"}  # from the second batch on: tests/test_inversion.py
     described = {option.name for option in registry.describe(name)[1]}
     assert described - elsewhere == set(OPTIONS[name])
 

@@ -19,15 +19,13 @@ from dfkd.synthesis._words import draw_length
 
 
 @dataclass(frozen=True)
-class GuessOptions:
-    """How embeddings are guessed.
+class MoveOptions:
+    """How embeddings start and move.
 
     Args:
         start: ``gaussian``: noise aligned with the embedding block; ``tokens``: embeddings of random tokens.
         align: the Gaussian's moments: over the vocabulary's embeddings (``table``), or the beta and gamma of the
             embedding block's LayerNorm (``layer_norm``).
-        targets: ``hard``: one class each, drawn evenly; ``dirichlet``: a soft distribution over the classes.
-        concentration: parameter of the symmetric Dirichlet distribution; small values are nearly one-hot.
         guess_steps: K, gradient steps on each batch of embeddings; 0 leaves the start as it is.
         guess_rate: Adam's learning rate, as a multiple of the embeddings' deviation sigma.
         optimise_special: move the embeddings of [CLS] and [SEP] as well.
@@ -42,8 +40,6 @@ class GuessOptions:
 
     start: Literal["gaussian", "tokens"] = "gaussian"
     align: Literal["table", "layer_norm"] = "table"
-    targets: Literal["hard", "dirichlet"] = "dirichlet"
-    concentration: float = 1.0
     guess_steps: int = 5
     guess_rate: float = 0.1
     optimise_special: bool = False
@@ -58,12 +54,28 @@ class GuessOptions:
         return "tokens" if self.snap else "embeddings"
 
     def __post_init__(self) -> None:
-        for name in ("concentration", "guess_rate"):
-            require(getattr(self, name) > 0, f"strategy.{name}", "above 0", getattr(self, name))
+        require(self.guess_rate > 0, "strategy.guess_rate", "above 0", self.guess_rate)
         require(self.guess_steps >= 0, "strategy.guess_steps", "0 or more", self.guess_steps)
         require(self.min_length >= 3, "strategy.min_length", "3 or more: [CLS], a token, [SEP]", self.min_length)
         ordered = self.min_length <= self.max_length
         require(ordered, "strategy.max_length", f"{self.min_length} or more", self.max_length)
+
+
+@dataclass(frozen=True)
+class GuessOptions(MoveOptions):
+    """How embeddings are guessed; see :class:`MoveOptions` for how they start and move.
+
+    Args:
+        targets: ``hard``: one class each, drawn evenly; ``dirichlet``: a soft distribution over the classes.
+        concentration: parameter of the symmetric Dirichlet distribution; small values are nearly one-hot.
+    """
+
+    targets: Literal["hard", "dirichlet"] = "dirichlet"
+    concentration: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.concentration > 0, "strategy.concentration", "above 0", self.concentration)
 
 
 class Moments(NamedTuple):
@@ -120,7 +132,7 @@ class Guesser:
     and starts from token embeddings are ours.
     """
 
-    def __init__(self, teacher: Teacher, options: GuessOptions, generator: torch.Generator) -> None:
+    def __init__(self, teacher: Teacher, options: MoveOptions, generator: torch.Generator) -> None:
         self.teacher, self.options, self.generator = teacher, options, generator
         self.longest = min(options.max_length, teacher.max_length)
         self.shortest = min(options.min_length, self.longest)
@@ -161,6 +173,7 @@ class Guesser:
 
     def targets(self, n: int) -> Tensor:
         """Draw ``n`` class distributions (n, C)."""
+        assert isinstance(self.options, GuessOptions), "strategies with other options draw their own targets"
         classes = len(self.teacher.labels)
         if self.options.targets == "hard":
             # as many of each class as n allows, in a random order

@@ -1,0 +1,144 @@
+"""The self-supervised adversary of AS-DFD: L_MASK, and guessing against it.
+
+Shapes: B samples, L positions, D embedding width, H hidden width, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dfkd.batch import PseudoBatch
+from dfkd.config import require
+from dfkd.errors import ConfigError
+from dfkd.losses import masked_mse, soft_cross_entropy
+from dfkd.models.students.base import Student
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis._guess import Guesser, GuessOptions, Start
+from dfkd.synthesis._inversion import first_and_last, inner_positions, still
+
+
+@dataclass(frozen=True)
+class SelfSupervisionOptions(GuessOptions):
+    """The adversary; see :class:`~dfkd.synthesis._guess.GuessOptions` for the guessing.
+
+    Args:
+        difficulty_weight: lambda, how strongly e is pushed to raise the student's L_MASK.
+        mask_weight: weight of L_MASK in the student's loss; the paper has 1.
+        mask: ``share``: mask ``mask_share`` of the inner positions; ``one``: exactly one a sample.
+        mask_share: share of masked positions, at least one a sample.
+        mask_with: what stands at a masked position of the student's input: the embedding of [MASK], or zeros.
+    """
+
+    difficulty_weight: float = 0.1
+    mask_weight: float = 1.0
+    mask: Literal["share", "one"] = "share"
+    mask_share: float = 0.15
+    mask_with: Literal["token", "zero"] = "token"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("difficulty_weight", "mask_weight"):
+            require(getattr(self, name) >= 0, f"strategy.{name}", "0 or more", getattr(self, name))
+        require(0 < self.mask_share <= 1, "strategy.mask_share", "a share in (0, 1]", self.mask_share)
+
+
+class SelfSupervision(nn.Module):
+    """L_MASK: how badly the student reconstructs embeddings that are masked in its input.
+
+    ``L_MASK = MSE(W h_i, e_i)``, h_i the student's last hidden state at the masked position i.
+
+    Args:
+        teacher: gives the embedding of [MASK].
+        hidden_width: H.
+        options: what is masked, and with what.
+        generator: CPU generator of the masks.
+
+    Source: self-supervised module of Ma et al., EMNLP 2020 (AS-DFD), section 3.3. W starts at the identity
+    where H = D (ours), so that the first L_MASK compares like with like.
+    """
+
+    def __init__(
+        self, teacher: Teacher, hidden_width: int, options: SelfSupervisionOptions, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.options, self.generator = options, generator
+        self.map = nn.Linear(hidden_width, teacher.width, bias=False).to(teacher.device)
+        with torch.no_grad():
+            self.map.weight.copy_(torch.eye(teacher.width, hidden_width))
+        self.filler = self._filler(teacher)
+
+    def _filler(self, teacher: Teacher) -> Tensor:
+        """What stands at masked positions, one for each position: (1, longest, D).
+
+        Raises:
+            ConfigError: the tokenizer has no mask token.
+        """
+        if self.options.mask_with == "zero":
+            return torch.zeros(1, teacher.max_length, teacher.width, device=teacher.device)
+        if teacher.tokenizer.mask_token_id is None:
+            raise ConfigError("the teacher's tokenizer has no mask token", fix="add strategy.mask_with=zero")
+        ids = torch.full((1, teacher.max_length), int(teacher.tokenizer.mask_token_id), device=teacher.device)
+        return teacher.embed(ids).float()
+
+    def positions(self, movable: Tensor) -> Tensor:
+        """Draw the positions to mask, (B, L) bool, among the inner ones."""
+        scores = torch.rand(movable.shape, generator=self.generator).to(movable.device)
+        scores = scores.masked_fill(~movable, -1.0)
+        counts = torch.ones(len(movable), dtype=torch.long, device=movable.device)
+        if self.options.mask == "share":
+            counts = (movable.sum(dim=1) * self.options.mask_share).round().long().clamp_min(1)
+        ranks = scores.argsort(dim=1, descending=True).argsort(dim=1)
+        return (ranks < counts.unsqueeze(1)) & movable
+
+    def loss(self, student: Student, embeddings: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+        """L_MASK, a scalar, of embeddings (B, L, D) at the positions (B, L)."""
+        masked = torch.where(positions.unsqueeze(-1), self.filler[:, : embeddings.shape[1]], embeddings)
+        hidden = student.from_embeddings(masked, attention_mask).hidden
+        return masked_mse(self.map(hidden), embeddings, positions)
+
+    def student_losses(self, student: Student, batch: PseudoBatch) -> dict[str, Tensor]:
+        """L_MASK of a batch of embeddings, times its weight; stage 2 minimises it over student and W."""
+        if self.options.mask_weight == 0:
+            return {}
+        assert batch.embeddings is not None and batch.attention_mask is not None
+        device = self.map.weight.device
+        embeddings, mask = batch.embeddings.to(device), batch.attention_mask.to(device)
+        positions = self.positions(inner_positions(mask))
+        return {"mask": self.options.mask_weight * self.loss(student, embeddings, mask, positions)}
+
+
+def guess_against(
+    student: Any, supervision: SelfSupervision, guesser: Guesser, start: Start, targets: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Stage 1: ``e <- e - eta d/de [L_INPUT - lambda L_MASK]``, both models as they are now.
+
+    Args:
+        student: a module; its parameters get no gradient.
+        supervision: L_MASK, and lambda in its options.
+        guesser: the teacher and the inner loop.
+        start: B starts.
+        targets: (B, C).
+
+    Returns:
+        The embeddings (B, L, D), and L_INPUT and L_MASK before the first and before the last step.
+
+    Source: Ma et al., EMNLP 2020 (arXiv:2010.04883), section 3, first stage.
+    """
+    weight, parts = supervision.options.difficulty_weight, []
+
+    def objective(embeddings: Tensor) -> Tensor:
+        logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
+        input_loss, mask_loss = soft_cross_entropy(logits, targets), embeddings.new_zeros(())
+        if weight > 0:  # without the adversary its passes through the student are saved
+            positions = supervision.positions(start.movable)
+            mask_loss = supervision.loss(student, embeddings, start.attention_mask, positions)
+        parts.append({"input_loss": input_loss.detach(), "mask_loss": mask_loss.detach()})
+        return (input_loss - weight * mask_loss) * len(targets)
+
+    with still(student):  # so that the adversary answers to the student, not to the noise of its dropout
+        embeddings, _ = guesser.move(start, objective)
+    return embeddings, first_and_last(parts)
