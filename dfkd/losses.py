@@ -51,9 +51,14 @@ def prediction_gap(first: Tensor, second: Tensor) -> tuple[float, float]:
     Returns:
         The share of samples with the same class, and the mean KL(first || second) in nats.
     """
+    same = (first.argmax(dim=1) == second.argmax(dim=1)).float().mean()
+    return float(same), float(prediction_kl(first, second))
+
+
+def prediction_kl(first: Tensor, second: Tensor) -> Tensor:
+    """``mean_B KL(first || second)`` in nats, of logits (B, C) each, with gradient through both: a scalar."""
     log_first, log_second = first.float().log_softmax(dim=1), second.float().log_softmax(dim=1)
-    kl = (log_first.exp() * (log_first - log_second)).sum(dim=1).mean()
-    return float((first.argmax(dim=1) == second.argmax(dim=1)).float().mean()), float(kl)
+    return (log_first.exp() * (log_first - log_second)).sum(dim=1).mean()
 
 
 def masked_mse(predicted: Tensor, target: Tensor, positions: Tensor) -> Tensor:

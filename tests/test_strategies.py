@@ -14,6 +14,7 @@ from dfkd import finished, pipeline, seeding, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, available
 from dfkd.errors import ConfigError, DataFreeError
+from dfkd.losses import prediction_kl
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher, reorder_outputs
@@ -100,11 +101,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "embedding_guess": {
         "start": "tokens", "align": "layer_norm", "targets": "hard", "concentration": 20.0, "guess_steps": 2,
         "guess_rate": 1.0, "optimise_special": True, "min_length": 22, "max_length": 17, "length_per": "sample",
-        "snap": True,
+        "snap": True, "guess_share": 0.3,
     },
 }
 OPTIONS["as_dfd"] = {
-    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "mask": "one", "mask_share": 0.6, "mask_with": "zero",
+    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "kl", "mask": "one", "mask_share": 0.6, "mask_with": "zero",
 }
 OPTIONS["fast_guess"] = {**OPTIONS["as_dfd"], "guess_steps": 1}
 OPTIONS["modified_zskd"] = {
@@ -144,7 +145,7 @@ def test_every_option_says_what_it_does(plugins: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "match"),
-    [("as_dfd", {"difficulty": 1}, "difficulty_weight"), ("as_dfd", {"mask_share": 0}, "mask_share"),
+    [("as_dfd", {"difficulty_wait": 1}, "difficulty_weight"), ("as_dfd", {"mask_share": 0}, "mask_share"),
      ("as_dfd", {"start": "noise"}, "gaussian"), ("embedding_guess", {"min_length": 2}, "CLS"),
      ("random_tokens", {"min_length": 9, "max_length": 3}, "9 or more"), ("as_dfdd", {}, "did you mean 'as_dfd'")],
 )
@@ -269,6 +270,30 @@ def test_the_adversary_raises_the_students_mask_loss_and_lambda_zero_does_not(be
     # small steps: larger ones leave the embeddings' own scale, and L_MASK rises with the scale alone
     assert without < 1.1 * start
     assert with_adversary > 1.05 * without
+
+
+def test_the_kl_adversary_raises_the_divergence_of_student_and_teacher(bench: Bench) -> None:
+    student = bench.student().eval()
+
+    def divergence(weight: float) -> float:
+        options = {"difficulty": "kl", "difficulty_weight": weight, "guess_steps": 15, "guess_rate": 0.02}
+        batch = bench.build("as_dfd", student, **options).synthesize(32)
+        with torch.no_grad():
+            logits = student.from_embeddings(batch.embeddings, batch.attention_mask).logits
+        return float(prediction_kl(bench.teacher.label(batch), logits))
+
+    assert divergence(2.0) > 1.2 * divergence(0.0)
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_share_of_the_positions_moves_and_the_others_stay(bench: Bench, special: bool) -> None:
+    options = {"guess_share": 0.25, "min_length": 22, "max_length": 22, "optimise_special": special}
+    strategy = bench.build("embedding_guess", **options)
+    start, batch = bench.build("embedding_guess", **options).guesser.start(10), strategy.synthesize(10)
+    moved = (batch.embeddings != start.embeddings).any(dim=2)
+    assert torch.equal(moved, start.movable)
+    assert moved[:, 1:-1].sum(1).tolist() == [5] * 10 and bool(moved[:, [0, -1]].all()) is special
+    assert len({tuple(row) for row in moved.tolist()}) > 5
 
 
 def test_stage_one_leaves_no_gradient_and_no_trace_on_the_models(bench: Bench) -> None:

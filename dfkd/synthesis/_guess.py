@@ -28,6 +28,8 @@ class MoveOptions:
             embedding block's LayerNorm (``layer_norm``).
         guess_steps: K, gradient steps on each batch of embeddings; 0 leaves the start as it is.
         guess_rate: Adam's learning rate, as a multiple of the embeddings' deviation sigma.
+        guess_share: share of each sample's inner positions that move, drawn at random, at least one; the others stay
+            as they start. With few, the class is told by single positions, as words tell it in a text.
         optimise_special: move the embeddings of [CLS] and [SEP] as well.
         min_length: fewest positions, special tokens included.
         max_length: most positions; never above the data set's max length.
@@ -42,6 +44,7 @@ class MoveOptions:
     align: Literal["table", "layer_norm"] = "table"
     guess_steps: int = 5
     guess_rate: float = 0.1
+    guess_share: float = 1.0
     optimise_special: bool = False
     min_length: int = 16
     max_length: int = 128
@@ -55,6 +58,7 @@ class MoveOptions:
 
     def __post_init__(self) -> None:
         require(self.guess_rate > 0, "strategy.guess_rate", "above 0", self.guess_rate)
+        require(0 < self.guess_share <= 1, "strategy.guess_share", "a share in (0, 1]", self.guess_share)
         require(self.guess_steps >= 0, "strategy.guess_steps", "0 or more", self.guess_steps)
         require(self.min_length >= 3, "strategy.min_length", "3 or more: [CLS], a token, [SEP]", self.min_length)
         ordered = self.min_length <= self.max_length
@@ -120,6 +124,14 @@ def layer_norm_moments(teacher: Teacher) -> Moments:
     return Moments(norms[-1].bias.detach().float(), norms[-1].weight.detach().float().abs())
 
 
+def drawn_positions(among: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A random ``share`` of each sample's positions (B, L), bool, at least one a sample."""
+    scores = torch.rand(among.shape, generator=generator).to(among.device).masked_fill(~among, -1.0)
+    counts = (among.sum(dim=1) * share).round().long().clamp_min(1)
+    ranks = scores.argsort(dim=1, descending=True).argsort(dim=1)
+    return (ranks < counts.unsqueeze(1)) & among
+
+
 class Guesser:
     """Draws starts and targets, and moves embeddings by gradient.
 
@@ -152,8 +164,12 @@ class Guesser:
             noise = torch.randn(embeddings.shape, generator=self.generator).to(device)
             noise = self.moments.mean + self.moments.deviation * noise
             embeddings = torch.where(inner.unsqueeze(-1), noise, embeddings)
-        mask = mask.to(device)
-        return Start(embeddings, mask, mask == 1 if self.options.optimise_special else inner)
+        mask, movable = mask.to(device), inner
+        if self.options.guess_share < 1:
+            movable = drawn_positions(inner, self.options.guess_share, self.generator)
+        if self.options.optimise_special:
+            movable = movable | special.to(device)
+        return Start(embeddings, mask, movable)
 
     def _token_ids(self, n: int) -> tuple[Tensor, Tensor]:
         """Random tokens between [CLS] and [SEP]: ids and mask, each (n, L)."""

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
 from dfkd.errors import ConfigError
-from dfkd.losses import masked_mse, soft_cross_entropy
+from dfkd.losses import masked_mse, prediction_kl, soft_cross_entropy
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._guess import Guesser, GuessOptions, Start
+from dfkd.synthesis._guess import Guesser, GuessOptions, Start, drawn_positions
 from dfkd.synthesis._inversion import first_and_last, inner_positions, still
+
+
+LOGGED = {"mask": "mask_loss", "kl": "kl"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class SelfSupervisionOptions(GuessOptions):
     """The adversary; see :class:`~dfkd.synthesis._guess.GuessOptions` for the guessing.
 
     Args:
-        difficulty_weight: lambda, how strongly e is pushed to raise the student's L_MASK.
+        difficulty_weight: lambda, how strongly e is pushed to be hard for the student.
+        difficulty: what is raised: the student's L_MASK (``mask``, the paper's), or KL(T || S) on e (``kl``).
         mask_weight: weight of L_MASK in the student's loss; the paper has 1.
         mask: ``share``: mask ``mask_share`` of the inner positions; ``one``: exactly one a sample.
         mask_share: share of masked positions, at least one a sample.
@@ -34,6 +38,7 @@ class SelfSupervisionOptions(GuessOptions):
     """
 
     difficulty_weight: float = 0.1
+    difficulty: Literal["mask", "kl"] = "mask"
     mask_weight: float = 1.0
     mask: Literal["share", "one"] = "share"
     mask_share: float = 0.15
@@ -86,13 +91,8 @@ class SelfSupervision(nn.Module):
 
     def positions(self, movable: Tensor) -> Tensor:
         """Draw the positions to mask, (B, L) bool, among the inner ones."""
-        scores = torch.rand(movable.shape, generator=self.generator).to(movable.device)
-        scores = scores.masked_fill(~movable, -1.0)
-        counts = torch.ones(len(movable), dtype=torch.long, device=movable.device)
-        if self.options.mask == "share":
-            counts = (movable.sum(dim=1) * self.options.mask_share).round().long().clamp_min(1)
-        ranks = scores.argsort(dim=1, descending=True).argsort(dim=1)
-        return (ranks < counts.unsqueeze(1)) & movable
+        share = self.options.mask_share if self.options.mask == "share" else 0.0  # 0: one
+        return drawn_positions(movable, share, self.generator)
 
     def loss(self, student: Student, embeddings: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
         """L_MASK, a scalar, of embeddings (B, L, D) at the positions (B, L)."""
@@ -114,7 +114,7 @@ class SelfSupervision(nn.Module):
 def guess_against(
     student: Any, supervision: SelfSupervision, guesser: Guesser, start: Start, targets: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
-    """Stage 1: ``e <- e - eta d/de [L_INPUT - lambda L_MASK]``, both models as they are now.
+    """Stage 1: ``e <- e - eta d/de [L_INPUT - lambda L]``, both models as they are now; L is L_MASK or KL(T || S).
 
     Args:
         student: a module; its parameters get no gradient.
@@ -124,20 +124,27 @@ def guess_against(
         targets: (B, C).
 
     Returns:
-        The embeddings (B, L, D), and L_INPUT and L_MASK before the first and before the last step.
+        The embeddings (B, L, D), and L_INPUT and L (``mask_loss`` or ``kl``) before the first and the last step.
 
-    Source: Ma et al., EMNLP 2020 (arXiv:2010.04883), section 3, first stage.
+    Source: Ma et al., EMNLP 2020 (arXiv:2010.04883), section 3, first stage, with L = L_MASK. KL in its place is the
+    adversary of Micaelli & Storkey 2019 (ZSKT).
     """
-    weight, parts = supervision.options.difficulty_weight, []
+    options, parts = supervision.options, []
+    inner = inner_positions(start.attention_mask)
+
+    def difficulty(embeddings: Tensor, teacher_logits: Tensor) -> Tensor:
+        if options.difficulty_weight == 0:  # without the adversary its passes through the student are saved
+            return embeddings.new_zeros(())
+        if options.difficulty == "mask":
+            return supervision.loss(student, embeddings, start.attention_mask, supervision.positions(inner))
+        student_logits = student.from_embeddings(embeddings, start.attention_mask).logits
+        return prediction_kl(teacher_logits, student_logits)
 
     def objective(embeddings: Tensor) -> Tensor:
         logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
-        input_loss, mask_loss = soft_cross_entropy(logits, targets), embeddings.new_zeros(())
-        if weight > 0:  # without the adversary its passes through the student are saved
-            positions = supervision.positions(start.movable)
-            mask_loss = supervision.loss(student, embeddings, start.attention_mask, positions)
-        parts.append({"input_loss": input_loss.detach(), "mask_loss": mask_loss.detach()})
-        return (input_loss - weight * mask_loss) * len(targets)
+        input_loss, hardness = soft_cross_entropy(logits, targets), difficulty(embeddings, logits)
+        parts.append({"input_loss": input_loss.detach(), LOGGED[options.difficulty]: hardness.detach()})
+        return (input_loss - options.difficulty_weight * hardness) * len(targets)
 
     with still(student):  # so that the adversary answers to the student, not to the noise of its dropout
         embeddings, _ = guesser.move(start, objective)
