@@ -105,7 +105,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 OPTIONS["as_dfd"] = {
-    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "kl", "mask": "one", "mask_share": 0.6, "mask_with": "zero",
+    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "kl", "mask": "one", "mask_share": 0.6,
+    "mask_with": "zero",
 }
 OPTIONS["fast_guess"] = {**OPTIONS["as_dfd"], "guess_steps": 1}
 OPTIONS["modified_zskd"] = {
