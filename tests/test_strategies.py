@@ -105,6 +105,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 OPTIONS["as_dfd"] = {
     **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "mask": "one", "mask_share": 0.6, "mask_with": "zero",
 }
+OPTIONS["modified_zskt"] = {
+    "latent_width": 8, "noise_width": 0, "hidden_width": 32, "layers": 0, "normalise": "layer", "generator_rate": 0.1,
+    "generator_clip": 1e-6, "generator_steps": 3, "moment_weight": 5.0, "diversity_weight": 0.0, "min_length": 22,
+    "max_length": 17,
+}
+OPTIONS["dfad"] = {**OPTIONS["modified_zskt"], "growth": "log"}
+OPTIONS["dafl"] = {
+    **OPTIONS["modified_zskt"], "one_hot_weight": 0.0, "activation_weight": 9.0, "balance_weight": 0.0,
+}
 
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
@@ -116,7 +125,9 @@ def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) 
 
 @pytest.mark.parametrize("name", registry.available())
 def test_the_table_of_options_is_complete(name: str) -> None:
-    elsewhere = {"mask_weight"}  # acts on the student's loss: test_mask_weight_scales_the_students_loss
+    # these act on the student's loss, and on later batches: test_mask_weight_scales_the_students_loss,
+    # test_the_generators_turn_comes_after_so_many_student_steps
+    elsewhere = {"mask_weight", "student_steps"}
     described = {option.name for option in registry.describe(name)[1]}
     assert described - elsewhere == set(OPTIONS[name])
 

@@ -18,6 +18,7 @@ from dfkd.losses import masked_mse, soft_cross_entropy
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, GuessOptions, Start
+from dfkd.synthesis._still import still
 from dfkd.synthesis.base import Context
 
 
@@ -133,7 +134,8 @@ class AsDfd:
             parts.append((input_loss.detach(), mask_loss.detach()))
             return (input_loss - self.options.difficulty_weight * mask_loss) * n
 
-        embeddings = self._with_still_student(lambda: self.guesser.move(start, objective)[0])
+        with still(self.student):
+            embeddings, _ = self.guesser.move(start, objective)
         return PseudoBatch(
             embeddings=embeddings, attention_mask=start.attention_mask, targets=targets, info=_facts(parts)
         )
@@ -144,17 +146,6 @@ class AsDfd:
             return embeddings.new_zeros(())
         positions = self.supervision.positions(start.movable)
         return self.supervision.loss(self.student, embeddings, start.attention_mask, positions)
-
-    def _with_still_student(self, work: Any) -> Tensor:
-        """Run ``work`` with the student's dropout off, so that the adversary answers to the student, not to noise."""
-        module: Any = self.student
-        training = module.training
-        module.eval()
-        try:
-            result: Tensor = work()
-        finally:
-            module.train(training)
-        return result
 
     def student_losses(self, student: Student, batch: PseudoBatch) -> Mapping[str, Tensor]:
         """L_MASK of the batch, times its weight; stage 2 minimises it over student and W."""
