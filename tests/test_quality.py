@@ -78,10 +78,13 @@ def test_pairwise_cosine_by_hand() -> None:
     mask, mean = torch.ones(2, 3, dtype=torch.bool), torch.zeros(2)
     ends = [9.0, 9.0]
     alike = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [2.0, 0.0], ends]])
-    assert diagnostics.pairwise_cosine(alike, mask, mean) == pytest.approx(1)
+    assert set(diagnostics.pairwise_cosines(alike, mask, mean).values()) == {pytest.approx(1)}
     across = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [0.0, 2.0], ends]])
-    assert diagnostics.pairwise_cosine(across, mask, mean) == pytest.approx(0)
-    assert diagnostics.pairwise_cosine(alike[:1], mask[:1], mean) == 0.0
+    assert set(diagnostics.pairwise_cosines(across, mask, mean).values()) == {pytest.approx(0)}
+    mirrored = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [-2.0, 0.0], ends]])
+    found = diagnostics.pairwise_cosines(mirrored, mask, mean)
+    assert found == {"pairwise_cosine": pytest.approx(-1), "pairwise_square": pytest.approx(1)}
+    assert diagnostics.pairwise_cosines(alike[:1], mask[:1], mean) == {}
 
 
 def test_confidence_and_entropy_by_hand(teacher: Teacher) -> None:
@@ -121,14 +124,14 @@ def record(step: int, **facts: Any) -> dict[str, Any]:
     return {"step": step, "fresh": True, **facts}
 
 
-BAD = {"class_entropy": 0.1, "teacher_confidence": 0.34, "pairwise_cosine": 0.9, "kd": 0.0001}
-GOOD = {"class_entropy": 0.9, "teacher_confidence": 0.8, "pairwise_cosine": 0.1, "kd": 0.1, "embedding_norm": 1.0}
+BAD = {"class_entropy": 0.1, "teacher_confidence": 0.34, "pairwise_square": 0.9, "kd": 0.0001}
+GOOD = {"class_entropy": 0.9, "teacher_confidence": 0.8, "pairwise_square": 0.1, "kd": 0.1, "embedding_norm": 1.0}
 
 
 @pytest.mark.parametrize(
     ("facts", "name"),
     [({"class_entropy": 0.1}, "class_collapse"), ({"teacher_confidence": 0.34}, "no_confidence"),
-     ({"pairwise_cosine": 0.9}, "all_alike"), ({"embedding_norm": 2.0}, "too_large"),
+     ({"pairwise_square": 0.9}, "all_alike"), ({"embedding_norm": 2.0}, "too_large"),
      ({"embedding_norm": 0.5}, "too_small"), ({"kd": 0.0001}, "nothing_to_learn")],
 )
 def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, float], name: str) -> None:

@@ -118,6 +118,15 @@ OPTIONS["cmi"] = {
     "adversary_weight": 0.0, "contrast_weight": 5.0, "contrast_temperature": 1.0, "represent": "mean",
     "view_noise": 1.0, "view_drop": 0.5, "projection_width": 8, "projection_rate": 0.1,
 }
+OPTIONS["modified_zskt"] = {
+    "latent_width": 8, "noise_width": 0, "hidden_width": 32, "layers": 0, "normalise": "layer", "generator_rate": 0.1,
+    "generator_clip": 1e-6, "generator_steps": 3, "moment_weight": 5.0, "diversity_weight": 0.0, "min_length": 22,
+    "max_length": 17,
+}
+OPTIONS["dfad"] = {**OPTIONS["modified_zskt"], "growth": "log"}
+OPTIONS["dafl"] = {
+    **OPTIONS["modified_zskt"], "one_hot_weight": 0.0, "activation_weight": 9.0, "balance_weight": 0.0,
+}
 
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
@@ -131,6 +140,7 @@ def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) 
 def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere = {"mask_weight"}  # acts on the student's loss: test_mask_weight_scales_the_students_loss
     elsewhere |= {"bank_size", "meta_rate", "max_shift"}  # from the second batch on: tests/test_inversion.py
+    elsewhere |= {"student_steps"}  # on later batches: tests/test_generators.py
     described = {option.name for option in registry.describe(name)[1]}
     assert described - elsewhere == set(OPTIONS[name])
 

@@ -37,9 +37,10 @@ RULES = (
     Rule("no_confidence", "teacher_excess", lambda mean: mean < 0.05,
          "the teacher is undecided on nearly all samples",
          "more strategy.guess_steps, a higher strategy.guess_rate, or shorter samples (strategy.max_length)"),
-    Rule("all_alike", "pairwise_cosine", lambda mean: mean > 0.5,
-         "the samples are nearly all alike",
-         "fewer strategy.guess_steps, a lower strategy.guess_rate, or strategy.start=tokens"),
+    Rule("all_alike", "pairwise_square", lambda mean: mean > 0.3,
+         "the samples are nearly all alike, or mirror images of each other",
+         "fewer strategy.guess_steps, a lower strategy.guess_rate, or strategy.start=tokens; for generators a higher "
+         "strategy.diversity_weight"),
     Rule("too_large", "embedding_norm", lambda mean: mean > 1.5,
          "the embeddings left the scale of the teacher's own",
          "a lower strategy.guess_rate, or a lower strategy.difficulty_weight: L_MASK grows with the scale alone"),

@@ -38,7 +38,8 @@ class Diagnostics:
             ``teacher_confidence``: mean probability of the teacher's class; ``class_entropy``: entropy of the
             teacher's mean prediction, as a share of its maximum log C. For embeddings also ``embedding_norm``,
             ``embedding_deviation`` (both as a share of the vocabulary's own), ``embedding_shift`` (distance of the
-            means, as a share of the vocabulary's deviation) and ``pairwise_cosine``. For texts also
+            means, as a share of the vocabulary's deviation), ``pairwise_cosine``, and ``pairwise_square``, the mean
+            square of that cosine: a batch of one sample and its mirror image has a cosine of 0. For texts also
             ``distinct_words``: different words as a share of all.
         """
         probabilities = feedback.teacher_logits.float().softmax(dim=1)
@@ -91,7 +92,7 @@ class Diagnostics:
             "embedding_norm": float(inner.norm(dim=1).mean()) / norm,
             "embedding_deviation": float(inner.std(dim=0).mean() / deviation.mean()),
             "embedding_shift": float((inner.mean(dim=0) - mean).norm() / deviation.norm()),
-            "pairwise_cosine": pairwise_cosine(embeddings, mask, mean),
+            **pairwise_cosines(embeddings, mask, mean),
         }
 
 
@@ -101,20 +102,23 @@ def normalised_entropy(probabilities: Tensor) -> float:
     return float(entropy) / math.log(len(probabilities))
 
 
-def pairwise_cosine(embeddings: Tensor, mask: Tensor, mean: Tensor) -> float:
-    """Mean cosine between different samples of (B, L, D): 0 where they share nothing, 1 where all are alike.
+def pairwise_cosines(embeddings: Tensor, mask: Tensor, mean: Tensor) -> dict[str, float]:
+    """Cosines between different samples of (B, L, D): 0 where they share nothing, 1 where they are alike.
 
     A sample is compared as a whole, position by position, after ``mean`` (D,) is taken off, which all embeddings share.
-    The special tokens at both ends are left out: they are alike by construction. 0 for a single sample.
+    The special tokens at both ends are left out: they are alike by construction.
+
+    Returns:
+        The mean, ``pairwise_cosine``, and the mean square, ``pairwise_square``; nothing for a single sample.
     """
     if len(embeddings) < 2:
-        return 0.0
+        return {}
     inner = mask.clone()
     inner[:, 0] = False
     inner[torch.arange(len(mask)), mask.sum(dim=1) - 1] = False
     flat = F.normalize(((embeddings - mean) * inner.unsqueeze(-1)).flatten(1), dim=1)
-    total = flat.sum(dim=0).square().sum() - flat.square().sum()
-    return float(total) / (len(flat) * (len(flat) - 1))
+    cosines = (flat @ flat.T)[~torch.eye(len(flat), dtype=torch.bool)]
+    return {"pairwise_cosine": float(cosines.mean()), "pairwise_square": float(cosines.square().mean())}
 
 
 def distinct_words(texts: tuple[Text, ...]) -> float:

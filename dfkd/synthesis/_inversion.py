@@ -19,7 +19,9 @@ def still(student: Any) -> Iterator[None]:
     training = student.training
     student.eval()
     try:
-        yield
+        # cuDNN's recurrent layers refuse a backward pass in eval mode; torch's own do not
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
     finally:
         student.train(training)
 
