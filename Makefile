@@ -39,10 +39,10 @@ test: $(VENV)/.installed  ## the default test suite, offline, a process a core; 
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.installed  ## flake8
-	$(BIN)/python -m flake8 dfkd experiments tests setup.py
+	$(BIN)/python -m flake8 dfkd experiments benchmarks tests setup.py
 
 types: $(VENV)/.installed  ## mypy
-	$(BIN)/python -m mypy dfkd experiments
+	$(BIN)/python -m mypy dfkd experiments benchmarks
 
 smoke: $(VENV)/.demo-packages  ## every script of experiments/, at its smallest size
 	@test -n '$(SCRIPTS)' || { echo 'experiments/ holds no script'; exit 1; }

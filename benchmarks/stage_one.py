@@ -95,10 +95,12 @@ def _untrained(folder: Path) -> Path:
     task = tasks.load(config.load_data({"data": "toy"}))
     tiny.build(folder / "encoder", [str(text) for text in task.hand_out("train", to="teacher_training").texts])
     classifier = load_classifier(str(folder / "encoder"), 128, task.config.labels)
-    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
-    model = BertForSequenceClassification(
-        BertConfig(vocab_size=len(classifier.tokenizer), num_labels=len(task.config.labels), **sizes)
+    sizes = BertConfig(
+        vocab_size=len(classifier.tokenizer), hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+        intermediate_size=1536,
     )
+    sizes.num_labels = len(task.config.labels)
+    model = BertForSequenceClassification(sizes)
     classifier.model = model
     classifier.save(folder / "teacher")
     return folder / "teacher"
