@@ -111,7 +111,7 @@ def distil_all(name: str, teacher: str, sizes: Scale, out: Path) -> tuple[list[R
             settings = [f"data={name}", f"teacher={teacher}", f"strategy={strategy}", f"runs={out}"]
             label = f"{strategy}, {' '.join(student)}"
             if strategy == "as_dfd" and "student=pretrained" in student:
-                missing.append(Missing(label, "not possible: this student has embeddings of its own"))
+                missing.append(Missing(label, "this student has embeddings of its own; strategy.snap=true would do"))
                 continue
             console.print(f"[bold]{label}[/]")
             try:
