@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Callable, Sequence
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Sequence
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dfkd.errors import DfkdError
 
@@ -83,6 +85,64 @@ class RunProgress:
     def predicted(self, done: int, total: int) -> None:
         """Show predicted test items."""
         self.progress.update(self.task, completed=done, total=total)
+
+
+class GridProgress:
+    """A bar over the runs of a grid, with the time left and a line on each run at work.
+
+    Args:
+        total: number of runs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.progress = Progress(*columns, console=console)
+        self.task = self.progress.add_task("runs", total=total, left="")
+        self.lines: dict[int, Any] = {}
+        self.begun: tuple[float, int] | None = None
+
+    def __enter__(self) -> GridProgress:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, finished: int, failed: int, running: Sequence[str]) -> None:
+        """Show runs finished and failed so far, and a line on each run at work."""
+        if self.begun is None:
+            self.begun = (time.monotonic(), finished)
+        since, before = self.begun
+        left = ""
+        if finished > before:
+            seconds = (time.monotonic() - since) / (finished - before) * (self.total - finished - failed)
+            left = f"about {seconds / 60:.0f} min left"
+        named = f"runs ({failed} failed)" if failed else "runs"
+        self.progress.update(self.task, completed=finished, description=named, left=left)
+        for number in range(max(len(running), len(self.lines))):
+            if number not in self.lines:
+                self.lines[number] = self.progress.add_task("", total=None, left="", start=False)
+            shown = number < len(running)
+            description = escape(running[number]) if shown else ""
+            self.progress.update(self.lines[number], description=description, visible=shown)
+
+
+@contextmanager
+def quiet_listeners(job: Any) -> Iterator[Any]:
+    """Listeners of a run in the background: a line when it begins and ends, and the alarms."""
+    from dfkd.pipeline import Listeners
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    started = time.monotonic()
+    say(f"begin {job.cell}")
+    yield Listeners(alarm=lambda text: say(f"alarm: {text}"))
+    say(f"end {job.cell}: {time.monotonic() - started:.0f} s")
 
 
 class Bar:

@@ -298,7 +298,8 @@ def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate)
+    # fused: one pass over memory, which counts where the vocabulary's table is trained
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
 
 
 def draws_replay(step: int, share: float) -> bool:

@@ -47,6 +47,10 @@ class DataFreeError(ConfigError):
     """Code asked for texts of the task that it has no right to see between teacher and finished student."""
 
 
+class Busy(ConfigError):
+    """Another process is working on the run."""
+
+
 class TrainingDiverged(DfkdError):
     """The loss became NaN, infinite or far larger than before; the last good checkpoint is kept."""
 

@@ -21,7 +21,7 @@ from dfkd.distill import Distiller, Outcome
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, predict
-from dfkd.evaluate.scores import agreement, scores
+from dfkd.evaluate.scores import agreement, packed, scores
 from dfkd.models import device, sources
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
@@ -169,6 +169,8 @@ def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]
     accesses = AccessLog()
     parts = preflight(config, accesses)
     folder = runs.open_run(Path(config.runs), config.run_name(), plain)
+    if folder.finished:  # by another process, meanwhile
+        return folder.result()
     with runs.full_disk_reported(folder.work):
         accesses.attach(folder)
         return _work(parts, folder, listeners)
@@ -265,9 +267,13 @@ def judge(
         },
         "teacher": {
             "reference": config.teacher, "sha256": sources.fingerprint(config.teacher),
-            "scores": tested.get("teacher"), "cost": teacher_cost, "labels_assumed": teaching.assumed_order(config),
+            "scores": tested.get("teacher"), "correct": tested.get("teacher_correct"), "cost": teacher_cost,
+            "labels_assumed": teaching.assumed_order(config),
         },
-        "student": {"scores": tested.get("student"), "agreement": tested.get("agreement"), "cost": student_cost},
+        "student": {
+            "scores": tested.get("student"), "correct": tested.get("student_correct"),
+            "agreement": tested.get("agreement"), "cost": student_cost,
+        },
         "latency_ratio": ratio,
         "fidelity": held if outcome.heldout_agreement is not None else None,
         "queries": dict(teacher.queries),
@@ -301,6 +307,7 @@ def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners)
     return {
         "teacher": scores(teacher_logits, labels, bins), "student": scores(student_logits, labels, bins),
         "agreement": agreement(teacher_logits, student_logits), "items": len(texts),
+        "teacher_correct": packed(teacher_logits, labels), "student_correct": packed(student_logits, labels),
     }
 
 

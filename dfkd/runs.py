@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from dfkd import state
 from dfkd.config import read_yaml
-from dfkd.errors import ConfigError, DfkdError
+from dfkd.errors import Busy, ConfigError, DfkdError
 
 PARTIAL = ".partial"
 NOT_COMPARED = ("runs", "data.folder")
@@ -53,14 +53,14 @@ class RunFolder:
         """Take the working folder for this process until it ends.
 
         Raises:
-            ConfigError: another process has it.
+            Busy: another process has it.
         """
         self._lock = (self.work / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             fix = "wait for it, or choose another name with run=NAME"
-            raise ConfigError(f"another process is working on the run '{self.final}'", fix=fix) from error
+            raise Busy(f"another process is working on the run '{self.final}'", fix=fix) from error
 
     def log(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one JSON line to ``<name>.jsonl``."""
@@ -98,8 +98,8 @@ class RunFolder:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, rename the folder to its final name, and clear what only a resume needs."""
         state.write_text(self.work / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
-        (self.work / "lock").unlink(missing_ok=True)
         os.rename(self.work, self.final)
+        (self.final / "lock").unlink(missing_ok=True)  # not before: another process would think the run abandoned
         for checkpoint in sorted(self.final.glob("checkpoint*")):
             shutil.rmtree(checkpoint)  # after the rename: a kill in between costs disk space, not the training
 
@@ -140,6 +140,9 @@ def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
     if not folder.finished:
         folder.work.mkdir(parents=True, exist_ok=True)
         folder.lock()
+        if folder.finished:  # by another process, in this very moment
+            shutil.rmtree(folder.work)
+            return folder
         state.write_text(folder.work / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     return folder
 

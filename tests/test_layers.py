@@ -26,7 +26,7 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     6: r"distill|(evaluate|quality)(\..+)?",
     6.5: r"teaching|finished",  # teachers made, finished students used; the pipeline is above them
     7: r"pipeline|doctor|report(\..+)?",
-    7.5: r"console",  # hands the pipeline its listeners
+    7.5: r"console|compare",  # the pipeline, watched and many times over
     8: r"cli(\..+)?|__main__",
 }
 STRATEGIES, SCRIPTS = 5, 8

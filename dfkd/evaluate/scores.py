@@ -6,6 +6,7 @@ from typing import Sequence
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
@@ -61,3 +62,26 @@ def calibration_error(logits: Tensor, labels: Sequence[int], bins: int = 15) -> 
         inside = bin_of == index
         error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
     return float(error)
+
+
+def packed(logits: Tensor, labels: Sequence[int]) -> str:
+    """Which of the items are classified correctly, for tests on pairs: a bit each, as hexadecimal digits.
+
+    Args:
+        logits: (N, C).
+        labels: N class indices.
+    """
+    correct = logits.argmax(dim=1).numpy() == numpy.asarray(labels)
+    return numpy.packbits(correct).tobytes().hex()
+
+
+def unpacked(digits: str, items: int) -> NDArray[numpy.bool_]:
+    """The ``items`` booleans behind :func:`packed`.
+
+    Raises:
+        ValueError: the digits hold another number of items.
+    """
+    bits = numpy.frombuffer(bytes.fromhex(digits), dtype=numpy.uint8)
+    if len(bits) != (items + 7) // 8:
+        raise ValueError(f"{len(bits)} bytes for {items} items")
+    return numpy.unpackbits(bits)[:items].astype(bool)

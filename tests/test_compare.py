@@ -1,0 +1,284 @@
+"""Grids of runs, their intervals and tests, and the tables made of them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import numpy
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dfkd import cli, compare, distill, pipeline, runs
+from dfkd.errors import Busy, ConfigError, DfkdError
+from dfkd.evaluate.scores import packed, unpacked
+from dfkd.pipeline import Listeners
+from dfkd.report import comparison
+from dfkd.report.statistics import accuracy, holm, paired_difference
+
+QUICK = {
+    "train.steps": 3, "train.batch_size": 4, "train.heldout": 8, "evaluate.latency_rounds": 0, "threads": 1,
+    "device": "cpu", "precision": "float32",
+}
+
+
+@contextmanager
+def silent(job: compare.Job) -> Iterator[Listeners]:
+    yield Listeners()
+
+
+@pytest.fixture
+def grid(toy_teacher: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a table's YAML, the given parts in place of the usual ones."""
+
+    def write(**parts: Any) -> Path:
+        values = {
+            "settings": {**QUICK, "runs": str(tmp_path / "runs")},
+            "data": {"toy": {"teacher": str(toy_teacher)}},
+            "students": {"one layer": {"student": "truncated", "student.layers": 1}},
+            "strategies": {"random_tokens": None, "real_text": None},
+            **parts,
+        }
+        path = tmp_path / "small.yaml"
+        OmegaConf.save(OmegaConf.create(values), path)
+        return path
+
+    return write
+
+
+# what a table asks for
+
+
+def test_every_combination_is_a_run(grid: Callable[..., Path]) -> None:
+    variant = {"strategy": "random_tokens", "strategy.source": "pieces", "seeds": 3}
+    jobs = compare.load(str(grid(seeds=2, strategies={"random_tokens": None, "pieces": variant})))
+    named = [(job.cell.strategy, job.cell.seed) for job in jobs]
+    assert sorted(named) == [(s, n) for s, count in (("pieces", 3), ("random_tokens", 2)) for n in range(count)]
+    assert [seed for _, seed in named] == sorted(seed for _, seed in named)  # the whole table early on
+    job = next(job for job in jobs if job.cell.strategy == "pieces" and job.cell.seed == 2)
+    assert job.config.strategy.options["source"] == "pieces" and job.config.seed == 2
+    assert job.config.student.options == {"layers": 1} and job.config.train.steps == 3
+    assert job.config.run_name() == "small/toy/one_layer/pieces/seed2"
+
+
+def test_overrides_come_last_and_only_chooses(grid: Callable[..., Path]) -> None:
+    path = str(grid())
+    jobs = compare.load(path, ["train.steps=5"], ["real_text"])
+    assert [job.cell.strategy for job in jobs] == ["real_text"] and jobs[0].config.train.steps == 5
+    assert len(compare.load(path, [], ["toy", "one layer"])) == 2
+    with pytest.raises(ConfigError, match="did you mean 'real_text'"):
+        compare.load(path, [], ["real_txt"])
+
+
+def test_unequal_budgets_are_refused(grid: Callable[..., Path]) -> None:
+    longer = {"strategy": "random_tokens", "train.steps": 6}
+    with pytest.raises(ConfigError, match="unequal budgets.*real_text.*longer") as caught:
+        compare.load(str(grid(strategies={"real_text": None, "longer": longer})))
+    assert "'steps': 3" in str(caught.value) and "'steps': 6" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"strategy": {}}, "unknown key 'strategy'.*did you mean 'strategies'"),
+        ({"data": {}}, "no data"),
+        ({"students": {"one": 3}}, "students.one"),
+        ({"strategies": {"random_tokns": None}}, "unknown strategy 'random_tokns'"),
+        ({"students": {"one": {"student.layer": 1}}}, "toy, one, random_tokens, seed 0"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_work(grid: Callable[..., Path], parts: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        compare.load(str(grid(**parts)))
+
+
+# the work
+
+
+def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = compare.load(str(grid()))
+    _, missing = compare.outcome(jobs)
+    assert [entry.reason for entry in missing] == ["not run yet"] * 2
+    compare.work_off(jobs, silent)
+    found, missing = compare.outcome(jobs)
+    assert len(found) == 2 and not missing
+    assert {result.strategy for result in found} == {"random_tokens", "real_text"}
+    assert {result.setting[2] for result in found} == {"one layer"}
+
+    def run_again(*_: object) -> None:
+        raise AssertionError("a finished run was run again")
+
+    monkeypatch.setattr(pipeline, "run", run_again)
+    compare.work_off(jobs, silent)
+
+
+def test_a_failure_is_named_and_the_rest_goes_on(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = compare.load(str(grid()))
+    whole = distill.Distiller.fit
+    monkeypatch.setattr(distill.Distiller, "fit", fails_for("random_tokens", whole))
+    compare.work_off(jobs, silent)
+    found, missing = compare.outcome(jobs)
+    assert [result.strategy for result in found] == ["real_text"]
+    assert missing[0].run == "toy, one layer, random_tokens, seed 0"
+    assert "failed: the strategy broke" in missing[0].reason
+    monkeypatch.setattr(distill.Distiller, "fit", whole)
+    compare.work_off(jobs, silent)  # as a second worker would: what failed is not tried at once again
+    assert len(compare.outcome(jobs)[0]) == 1
+    compare.forget_failures(jobs)
+    compare.work_off(jobs, silent)
+    assert len(compare.outcome(jobs)[0]) == 2
+    assert not list(jobs[0].folder.final.parent.rglob("failure.txt"))
+
+
+def fails_for(strategy: str, whole: Any) -> Any:
+    def fit(self: distill.Distiller) -> Any:
+        if type(self.synthesizer).__module__.endswith(strategy):
+            raise DfkdError("the strategy broke")
+        return whole(self)
+
+    return fit
+
+
+def test_a_run_of_another_process_is_waited_for(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = compare.load(str(grid()), [], ["random_tokens"])
+    attempts: list[str] = []
+    whole = pipeline.run
+
+    def busy_at_first(config: Any, listeners: Any) -> Any:
+        attempts.append(config.run_name())
+        if len(attempts) == 1:
+            raise Busy("another process is working on it")
+        return whole(config, listeners)
+
+    monkeypatch.setattr(pipeline, "run", busy_at_first)
+    monkeypatch.setattr(compare, "WAIT_SECONDS", 0)
+    compare.work_off(jobs, silent)
+    assert len(attempts) == 2 and len(compare.outcome(jobs)[0]) == 1
+
+
+def test_a_run_that_ends_while_it_is_opened_is_not_begun_again(tmp_path: Path) -> None:
+    first = runs.open_run(tmp_path, "a", {"x": 1})
+    with pytest.raises(Busy):
+        runs.open_run(tmp_path, "a", {"x": 1})
+    first.finish({"steps": 1})
+    second = runs.open_run(tmp_path, "a", {"x": 1})
+    assert second.finished and not second.work.exists()
+    assert sorted(path.name for path in second.final.iterdir()) == ["config.yaml", "result.json"]
+
+
+def test_the_command_works_with_processes(
+    grid: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(grid()), "--workers", "2", "--keep", str(tmp_path / "k")])
+    cli.main()
+    printed = capsys.readouterr().out
+    assert "Student: one layer" in printed and "| real_text | 1 |" in printed and "2 of 2 runs" in printed
+    assert (tmp_path / "runs" / "small" / "comparison.md").is_file()
+    kept = sorted((tmp_path / "k").rglob("*.json"))
+    assert len(kept) == 2 and all(path.stat().st_size < 10_000 for path in kept)
+    assert json.loads(kept[0].read_text())["config"]["student"]["label"] == "one layer"
+
+
+def test_the_command_names_what_failed(
+    grid: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # this one fails only where the run is prepared: the student has more layers than the teacher
+    students = {"one layer": {"student.layers": 1}, "too many": {"student.layers": 9}}
+    path = grid(students=students, strategies={"random_tokens": None})
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    printed = capsys.readouterr().out
+    assert stop.value.code == 1 and "1 of 2 runs" in printed
+    assert "missing: toy, too many, random_tokens, seed 0: failed: the student has more layers" in printed
+
+
+# intervals and tests
+
+
+def test_packed_answers_come_back() -> None:
+    logits = torch.tensor([[2.0, 1], [0, 1], [3, 1], [0, 3], [1, 0], [0, 1], [0, 1], [4, 1], [1, 2]])
+    labels = [0, 0, 0, 1, 1, 1, 1, 0, 1]
+    bits = unpacked(packed(logits, labels), len(labels))
+    assert bits.tolist() == [True, False, True, True, False, True, True, True, True]
+    with pytest.raises(ValueError, match="2 bytes for 17 items"):
+        unpacked(packed(logits, labels), 17)
+
+
+def test_the_interval_has_the_binomial_width_and_covers_the_truth() -> None:
+    draw = numpy.random.default_rng(0)
+    inside = 0
+    for seed in range(60):
+        interval = accuracy(draw.random((1, 400)) < 0.8, rounds=800, seed=seed)
+        assert interval.low < interval.mean < interval.high
+        assert interval.high - interval.low == pytest.approx(2 * 1.96 * 0.02, rel=0.25)
+        inside += interval.low <= 0.8 <= interval.high
+    assert 51 <= inside <= 60  # 57 expected
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    draw = numpy.random.default_rng(1)
+    alike = numpy.repeat(draw.random((1, 400)) < 0.8, 3, axis=0)
+    unlike = numpy.stack([draw.random(400) < p for p in (0.6, 0.8, 1.0)])
+    first, second = accuracy(alike), accuracy(unlike)
+    assert second.high - second.low > 1.5 * (first.high - first.low)
+
+
+def test_pairs_see_what_single_intervals_do_not() -> None:
+    draw = numpy.random.default_rng(2)
+    base = draw.random((3, 500)) < 0.8
+    better = base | (draw.random((3, 500)) < 0.15)
+    base[:], better[:] = base[:1], better[:1]
+    difference = paired_difference(better, base)
+    assert difference.low > 0 and difference.p < 0.01
+    assert accuracy(better).low < accuracy(base).high  # the single ones overlap
+    none = paired_difference(base, base)
+    assert none.mean == 0 and none.p == 1.0
+    with pytest.raises(ValueError, match="500 and 400 items"):
+        paired_difference(base, base[:, :400])
+
+
+def test_holm_corrects_in_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_table_says_gap_and_significance(grid: Callable[..., Path]) -> None:
+    jobs = compare.load(str(grid(strategies={"random_tokens": None, "real_text": None, "as_dfd": None})))
+    compare.work_off(jobs, silent)
+    found, _ = compare.outcome(jobs)
+    floor, ceiling, middle = (
+        next(result for result in found if result.strategy == name) for name in ("random_tokens", "real_text", "as_dfd")
+    )
+    items = floor.content["test_items"]
+    set_correct(floor, 0.25)
+    set_correct(ceiling, 0.75)
+    set_correct(middle, 0.65)
+    made = comparison.entries(found)
+    entry = made["one layer", "toy", "as_dfd"]
+    assert entry.gap == pytest.approx(0.8, abs=2 / items) and entry.score.mean == pytest.approx(0.65, abs=1 / items)
+    assert entry.difference is not None and entry.difference.mean > 0.3 and entry.p is not None
+    assert made["one layer", "toy", "random_tokens"].difference is None
+    text = comparison.markdown(found)
+    line = next(line for line in text.splitlines() if line.startswith("| as_dfd"))
+    gap, score = f"{100 * entry.gap:.0f}", f"{100 * entry.score.mean:.1f} ±"
+    assert f"**{gap}** ({gap})" in line and score in line and line.split("|")[3].strip().endswith("*")
+
+
+def set_correct(result: Any, share: float) -> None:
+    """Make the result's student right about the first ``share`` of the test items."""
+    items = result.content["test_items"]
+    bits = numpy.arange(items) < round(share * items)
+    result.content["student"]["correct"] = numpy.packbits(bits).tobytes().hex()
+
+
+def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) -> None:
+    jobs = compare.load(str(grid()))
+    compare.work_off(jobs, silent)
+    found, _ = compare.outcome(jobs)
+    found[0].content["config"]["train"] = {**found[0].content["config"]["train"], "steps": 99}
+    with pytest.raises(ValueError, match="several settings"):
+        comparison.entries(found)
