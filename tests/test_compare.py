@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dfkd import cli, compare, distill, pipeline, runs
+from dfkd import cli, compare, config, distill, pipeline, runs
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.evaluate.scores import packed, unpacked
 from dfkd.pipeline import Listeners
@@ -93,6 +93,13 @@ def test_unequal_budgets_are_refused(grid: Callable[..., Path]) -> None:
 def test_a_wrong_table_is_refused_before_work(grid: Callable[..., Path], parts: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){said}"):
         compare.load(str(grid(**parts)))
+
+
+@pytest.mark.parametrize("table", config.available("experiments/tables"))
+def test_every_table_of_ours_loads(table: str) -> None:
+    jobs = compare.load(table)
+    assert len({job.config.run_name() for job in jobs}) == len(jobs) > 0
+    assert {"random_tokens", "real_text"} <= {job.cell.strategy for job in jobs}  # floor and ceiling
 
 
 # the work

@@ -47,7 +47,7 @@ def declared() -> set[str]:
 def test_every_yaml_is_installed() -> None:
     entries = setup()["options.data_files"]
     missing = []
-    for path in [*ROOT.glob("data_configs/**/*"), *ROOT.glob("experiments/strategies/**/*.yaml")]:
+    for path in [*ROOT.glob("data_configs/**/*"), *ROOT.glob("experiments/**/*.yaml")]:
         place = path.relative_to(ROOT)
         patterns = entries.get(f"share/dfkd/{place.parent.as_posix()}", "").split()
         shallow = (p for p in patterns if p.count("/") == place.as_posix().count("/"))
