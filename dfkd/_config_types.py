@@ -164,7 +164,7 @@ class EvaluateConfig:
 
     Args:
         batch_size: sequences at a time.
-        limit: judge the first ``limit`` test items only; ``None``: all.
+        limit: judge only this many test items, drawn at random but the same for every run; ``None``: all.
         calibration_bins: equal-width bins of the expected calibration error.
         latency_rounds: timed forward passes for each batch size, teacher and student in turn; 0: no timing.
     """

@@ -280,7 +280,7 @@ def judge(
         "alarms": [alarm["name"] for alarm in folder.read_log("alarms")],
         "steps": outcome.steps,
         "test_items": tested.get("items", 0),
-        "test_fingerprint": parts.task.fingerprint("test") if parts.task.has_test else None,
+        "test_fingerprint": _test_fingerprint(parts) if parts.task.has_test else None,
     }
 
 
@@ -290,8 +290,9 @@ def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners)
         return {}
     config = parts.config
     test = parts.task.hand_out("test", to="evaluate")
-    texts, labels = test.texts[: config.evaluate.limit], test.labels[: config.evaluate.limit]
-    facts = f"{sources.fingerprint(config.teacher)}/{parts.task.fingerprint('test')}/{len(texts)}"
+    judged = judged_items(len(test.texts), config.evaluate.limit)
+    texts, labels = [test.texts[i] for i in judged], [test.labels[i] for i in judged]
+    facts = f"{sources.fingerprint(config.teacher)}/{_test_fingerprint(parts)}/{len(texts)}"
     key = configs.sha256(f"{facts}/{config.data.max_length}/{config.teacher_labels}")
 
     def ask_teacher() -> torch.Tensor:
@@ -309,6 +310,24 @@ def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners)
         "agreement": agreement(teacher_logits, student_logits), "items": len(texts),
         "teacher_correct": packed(teacher_logits, labels), "student_correct": packed(student_logits, labels),
     }
+
+
+def judged_items(total: int, limit: int | None) -> list[int]:
+    """Which of ``total`` test items are judged: all, or ``limit`` of them at random, the same for every run.
+
+    Not the first ones: files are often sorted by class.
+    """
+    if limit is None or limit >= total:
+        return list(range(total))
+    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:limit]
+    return sorted(drawn.tolist())
+
+
+def _test_fingerprint(parts: Parts) -> str:
+    """Tells the test items judged from any others."""
+    limit = parts.config.evaluate.limit
+    whole = parts.task.fingerprint("test")
+    return whole if limit is None else configs.sha256(f"{whole}/{limit} at random")
 
 
 def _latency(config: RunConfig, teacher: Teacher, student: Any) -> dict[str, Any]:

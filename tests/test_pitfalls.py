@@ -251,3 +251,11 @@ def test_students_of_pairs_read_pairs(toy_run: Run, tmp_path: Path) -> None:
     assert answer["label"] in ("weather", "food", "sport") and answer["text"] == "rain\tsnow"
     with pytest.raises(ConfigError, match="reads pairs of texts\n.*<tab>"):
         finished.predict_texts(folder, ["rain"])
+
+
+def test_a_limited_test_is_no_prefix_of_a_file_sorted_by_class() -> None:
+    judged = pipeline.judged_items(1000, 200)
+    assert judged == pipeline.judged_items(1000, 200) == sorted(set(judged)) and len(judged) == 200
+    share = sum(index < 500 for index in judged) / 200  # a file with one class first
+    assert 0.4 < share < 0.6
+    assert pipeline.judged_items(10, None) == pipeline.judged_items(10, 20) == list(range(10))
