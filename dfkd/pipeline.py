@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -54,12 +54,19 @@ class Listeners:
 
 
 def load_config(overrides: Sequence[str]) -> RunConfig:
-    """The run configuration of ``key=value`` overrides, the components' options checked as well.
+    """The run configuration of ``key=value`` overrides, the components' options checked and their defaults filled in.
+
+    A run's folder then says all that it was made with: should a default change, it is another run.
 
     Raises:
         ConfigError: lists every problem found.
     """
-    return configs.load(overrides, check_options)
+    config = configs.load(overrides, check_options)
+    strategy = asdict(registry.options(config.strategy.name, config.strategy.options))
+    student = asdict(students.STUDENTS.options(config.student.name, config.student.options))
+    return replace(
+        config, strategy=replace(config.strategy, options=strategy), student=replace(config.student, options=student)
+    )
 
 
 def check_options(kind: str, component: Mapping[str, Any]) -> list[ConfigError]:

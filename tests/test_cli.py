@@ -180,7 +180,7 @@ def test_strategies(dfkd: Callable[..., Answer]) -> None:
     for name in ("as_dfd", "embedding_guess", "random_tokens", "real_text", "as_dfd/paper"):
         assert name in listed
     shown = dfkd("strategies", "as_dfd").out
-    assert "strategy.difficulty_weight=0.1" in shown and "Literal['share', 'one']" in shown and "0.15" in shown
+    assert "strategy.difficulty_weight=1.0" in shown and "Literal['share', 'one']" in shown and "0.15" in shown
     assert "fewest positions, special tokens included" in shown  # an option that many strategies share
 
 

@@ -216,7 +216,7 @@ def test_snapping_queries_are_no_training_queries(teacher: Teacher) -> None:
 
 
 def test_mask_loss_of_a_snapped_batch_is_that_of_its_tokens(teacher: Teacher) -> None:
-    strategy = build(teacher, "as_dfd", snap=True)
+    strategy = build(teacher, "as_dfd", snap=True, mask_weight=1.0)
     student = strategy.inner.student.eval()
     assert shares_embeddings(student, teacher)
     losses = strategy.student_losses(student, strategy.synthesize(4))

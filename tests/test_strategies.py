@@ -105,7 +105,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 OPTIONS["as_dfd"] = {
-    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "kl", "mask": "one", "mask_share": 0.6,
+    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "mask", "mask": "one", "mask_share": 0.6,
     "mask_with": "zero",
 }
 OPTIONS["fast_guess"] = {**OPTIONS["as_dfd"], "guess_steps": 1}
@@ -131,7 +131,8 @@ OPTIONS["dafl"] = {
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
 def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
-    common: dict[str, Any] = {"difficulty_weight": 1.0} if name == "as_dfd" and option != "difficulty_weight" else {}
+    # what is masked, and how, acts on the samples through an adversary on L_MASK
+    common: dict[str, Any] = {"difficulty": "mask"} if option in ("mask", "mask_share", "mask_with") else {}
     changed = bench.build(name, **{**common, option: OPTIONS[name][option]}).synthesize(6)
     assert content(changed) != content(bench.build(name, **common).synthesize(6))
 
@@ -261,7 +262,8 @@ def test_lengths_stay_within_bounds(bench: Bench) -> None:
 
 def difficulty(bench: Bench, student: Any, weight: float, seed: int) -> float:
     """The student's L_MASK on guessed samples, measured with masks of its own."""
-    strategy = bench.build("as_dfd", student, difficulty_weight=weight, guess_steps=15, guess_rate=0.02)
+    on_mask = {"difficulty": "mask", "difficulty_weight": weight, "mask_weight": 1.0}
+    strategy = bench.build("as_dfd", student, **on_mask, guess_steps=15, guess_rate=0.02)
     batch = strategy.synthesize(32)
     strategy.generator.manual_seed(seed)
     with torch.no_grad():
@@ -271,7 +273,7 @@ def difficulty(bench: Bench, student: Any, weight: float, seed: int) -> float:
 
 def test_the_adversary_raises_the_students_mask_loss_and_lambda_zero_does_not(bench: Bench) -> None:
     student = bench.student()
-    still = bench.build("as_dfd", student, difficulty_weight=0.0, guess_steps=0)
+    still = bench.build("as_dfd", student, difficulty_weight=0.0, mask_weight=1.0, guess_steps=0)
     batch = still.synthesize(32)
     still.generator.manual_seed(9)
     with torch.no_grad():
@@ -307,9 +309,10 @@ def test_a_share_of_the_positions_moves_and_the_others_stay(bench: Bench, specia
     assert len({tuple(row) for row in moved.tolist()}) > 5
 
 
-def test_stage_one_leaves_no_gradient_and_no_trace_on_the_models(bench: Bench) -> None:
+@pytest.mark.parametrize("difficulty", ["mask", "kl"])
+def test_stage_one_leaves_no_gradient_and_no_trace_on_the_models(bench: Bench, difficulty: str) -> None:
     student = bench.student()
-    strategy = bench.build("as_dfd", student, difficulty_weight=1.0)
+    strategy = bench.build("as_dfd", student, difficulty=difficulty, difficulty_weight=1.0, mask_weight=1.0)
     models = {"teacher": bench.teacher.classifier, "student": student, "map": strategy.supervision}
     before = {name: {k: v.clone() for k, v in m.state_dict().items()} for name, m in models.items()}
     training = student.training
@@ -322,7 +325,7 @@ def test_stage_one_leaves_no_gradient_and_no_trace_on_the_models(bench: Bench) -
 
 def test_mask_loss_trains_student_and_map(bench: Bench) -> None:
     student = bench.student()
-    strategy = bench.build("as_dfd", student)
+    strategy = bench.build("as_dfd", student, mask_weight=1.0)
     losses = strategy.student_losses(student, strategy.synthesize(8))
     losses["mask"].backward()
     assert all(parameter.grad is not None for parameter in strategy.parameters())

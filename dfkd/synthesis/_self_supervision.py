@@ -30,16 +30,16 @@ class SelfSupervisionOptions(GuessOptions):
 
     Args:
         difficulty_weight: lambda, how strongly e is pushed to be hard for the student.
-        difficulty: what is raised: the student's L_MASK (``mask``, the paper's), or KL(T || S) on e (``kl``).
-        mask_weight: weight of L_MASK in the student's loss; the paper has 1.
+        difficulty: what is raised: KL(T || S) on e (``kl``), or the student's L_MASK (``mask``, the paper's).
+        mask_weight: weight of L_MASK in the student's loss; 0: none is computed; the paper has 1.
         mask: ``share``: mask ``mask_share`` of the inner positions; ``one``: exactly one a sample.
         mask_share: share of masked positions, at least one a sample.
         mask_with: what stands at a masked position of the student's input: the embedding of [MASK], or zeros.
     """
 
-    difficulty_weight: float = 0.1
-    difficulty: Literal["mask", "kl"] = "mask"
-    mask_weight: float = 1.0
+    difficulty_weight: float = 1.0
+    difficulty: Literal["mask", "kl"] = "kl"
+    mask_weight: float = 0.0
     mask: Literal["share", "one"] = "share"
     mask_share: float = 0.15
     mask_with: Literal["token", "zero"] = "token"

@@ -89,14 +89,14 @@ def shares_embeddings(student: Any, teacher: Teacher) -> bool:
 
 
 def require_shared_embeddings(student: Any, teacher: Teacher, difficulty_weight: float, mask_weight: float) -> None:
-    """Refuse L_MASK on a student that cannot read the teacher's embeddings, as ``snap`` allows.
+    """Refuse the adversary and L_MASK on a student that cannot read the teacher's embeddings, as ``snap`` allows.
 
     Raises:
         ConfigError: says which options to switch off.
     """
     if (difficulty_weight > 0 or mask_weight > 0) and not shares_embeddings(student, teacher):
         raise ConfigError(
-            "the student cannot measure L_MASK: it does not share the teacher's embedding block",
+            "the student cannot read embeddings, for the adversary or L_MASK: it does not share the teacher's block",
             expected="a student on the teacher's embeddings, or no adversary and no L_MASK",
             found=f"strategy.difficulty_weight={difficulty_weight} strategy.mask_weight={mask_weight}",
             fix="add strategy.difficulty_weight=0 strategy.mask_weight=0",
