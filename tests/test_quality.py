@@ -258,7 +258,7 @@ def shown(folder: Path) -> str:
 def test_a_run_logs_diagnostics_and_alarms(finished: Path) -> None:
     metrics = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     always = {"teacher_confidence", "class_entropy", "embedding_norm", "embedding_deviation", "embedding_shift",
-              "pairwise_cosine", "mask_loss_first", "mask_loss_last", "agreement", "classes"}
+              "pairwise_cosine", "kl_first", "kl_last", "agreement", "classes"}
     assert all(always <= set(entry) for entry in metrics)
     assert [entry["step"] for entry in metrics if "snap_kl" in entry] == [0, 10, 20, 29]
     alarms = [json.loads(line) for line in (finished / "alarms.jsonl").read_text().splitlines()]
@@ -270,7 +270,7 @@ def test_a_run_logs_diagnostics_and_alarms(finished: Path) -> None:
 def test_inspect_shows_alarms_facts_and_samples_early_and_late(finished: Path) -> None:
     text = shown(finished)
     assert "alarm, step 19: the embeddings left the scale" in text and "lower strategy.guess_rate" in text
-    assert "pairwise_cosine" in text and "mask_loss_last" in text
+    assert "pairwise_cosine" in text and "kl_last" in text
     samples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
     for name in {sample["teacher_class"] for sample in samples}:
         assert name in text

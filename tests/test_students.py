@@ -553,7 +553,8 @@ def test_the_loss_falls_on_a_fixed_batch(kind: str, injects: str, precision: str
 @pytest.mark.parametrize("kind", KINDS)
 def test_mask_loss_trains_student_and_map(kind: str, bert: Teacher, toy_data: DataConfig) -> None:
     student = build(kind, bert)
-    options = strategies.options("as_dfd", {"length_per": "sample", "min_length": 5, "difficulty_weight": 1.0})
+    given = {"length_per": "sample", "min_length": 5, "difficulty": "mask", "difficulty_weight": 1, "mask_weight": 1}
+    options = strategies.options("as_dfd", given)
     context = Context(bert, student, seeding.generator(0, "synthesis"), False, toy_data.prompts, lambda: TEXTS)
     strategy: Any = strategies.build("as_dfd", options, context)
     assert strategy.supervision.map.weight.shape == (bert.width, HIDDEN[kind]) != (bert.width, bert.width)
