@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, ContextManager, Mapping, Protocol, Sequence
 
 from dfkd import pipeline
-from dfkd.config import RunConfig, find_yaml, read_yaml
+from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml
 from dfkd.errors import Busy, ConfigError, DfkdError, suggestion
 from dfkd.pipeline import Listeners
 from dfkd.report.results import Missing, Result, collect
@@ -37,13 +37,15 @@ class Cell:
         student: the student's.
         strategy: the strategy's.
         seed: of the run.
-        overrides: ``key=value`` settings of the run, its name included.
+        run: its name.
+        overrides: ``key=value`` settings of the run, without seed and name.
     """
 
     data: str
     student: str
     strategy: str
     seed: int
+    run: str
     overrides: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -83,12 +85,20 @@ def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) ->
     path = find_yaml(TABLES, table)
     grid = read_yaml(path)
     _check(grid, path)
+    own = [key for key in parse_overrides(overrides) if key in ("seed", "run")]
+    if own:
+        raise ConfigError(f"a table gives its runs their '{own[0]}'", fix="leave it out, or use 'dfkd run'")
     jobs, problems = [], []
+    checked: dict[tuple[str, str, str], RunConfig] = {}  # seeds differ in seed and name alone
     for cell in _chosen(_cells(grid, path.stem, overrides), only, grid):
+        row = (cell.data, cell.student, cell.strategy)
         try:
-            jobs.append(Job(cell, pipeline.load_config(cell.overrides)))
+            if row not in checked:
+                checked[row] = pipeline.load_config(cell.overrides)
         except ConfigError as error:
-            problems.append(ConfigError(f"{cell}: {error}"))
+            problems += [ConfigError(f"{cell}: {error}")] if cell.seed == 0 else []
+            continue
+        jobs.append(Job(cell, replace(checked[row], seed=cell.seed, run=cell.run)))
     if problems:
         raise ConfigError.joined(problems)
     _require_equal_budgets(jobs)
@@ -125,8 +135,7 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
                 for seed in range(wanted[-1] if wanted else seeds):
                     run = "/".join(_slug(part) for part in (name, data, student, strategy, f"seed{seed}"))
                     given = [f"{key}={_plain(value)}" for key, value in settings.items()]
-                    given += [f"seed={seed}", f"run={run}", *overrides]
-                    cells.append(Cell(str(data), str(student), str(strategy), seed, tuple(given)))
+                    cells.append(Cell(str(data), str(student), str(strategy), seed, run, (*given, *overrides)))
     return sorted(cells, key=lambda cell: cell.seed)
 
 

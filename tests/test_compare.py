@@ -73,6 +73,12 @@ def test_overrides_come_last_and_only_chooses(grid: Callable[..., Path]) -> None
         compare.load(path, [], ["real_txt"])
 
 
+@pytest.mark.parametrize("given", ["seed=3", "run=mine"])
+def test_seeds_and_names_are_the_tables_own(grid: Callable[..., Path], given: str) -> None:
+    with pytest.raises(ConfigError, match=f"gives its runs their '{given.split('=')[0]}'"):
+        compare.load(str(grid()), [given])
+
+
 def test_unequal_budgets_are_refused(grid: Callable[..., Path]) -> None:
     longer = {"strategy": "random_tokens", "train.steps": 6}
     with pytest.raises(ConfigError, match="unequal budgets.*real_text.*longer") as caught:
@@ -176,31 +182,26 @@ def test_a_run_that_ends_while_it_is_opened_is_not_begun_again(tmp_path: Path) -
     assert sorted(path.name for path in second.final.iterdir()) == ["config.yaml", "result.json"]
 
 
-def test_the_command_works_with_processes(
+def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
     grid: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(grid()), "--workers", "2", "--keep", str(tmp_path / "k")])
-    cli.main()
-    printed = capsys.readouterr().out
-    assert "Student: one layer" in printed and "| real_text | 1 |" in printed and "2 of 2 runs" in printed
-    assert (tmp_path / "runs" / "small" / "comparison.md").is_file()
-    kept = sorted((tmp_path / "k").rglob("*.json"))
-    assert len(kept) == 2 and all(path.stat().st_size < 10_000 for path in kept)
-    assert json.loads(kept[0].read_text())["config"]["student"]["label"] == "one layer"
-
-
-def test_the_command_names_what_failed(
-    grid: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # this one fails only where the run is prepared: the student has more layers than the teacher
-    students = {"one layer": {"student.layers": 1}, "too many": {"student.layers": 9}}
-    path = grid(students=students, strategies={"random_tokens": None})
-    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path)])
+    # the second student fails only where its run is prepared: it has more layers than the teacher
+    path = grid(students={"one layer": {"student.layers": 1}, "too many": {"student.layers": 9}})
+    arguments = ["dfkd", "compare", str(path), "--workers", "2", "--keep", str(tmp_path / "kept")]
+    monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     printed = capsys.readouterr().out
-    assert stop.value.code == 1 and "1 of 2 runs" in printed
+    assert stop.value.code == 1 and "2 of 4 runs" in printed
+    assert "Student: one layer" in printed and "| real_text | 1 |" in printed
     assert "missing: toy, too many, random_tokens, seed 0: failed: the student has more layers" in printed
+    assert (tmp_path / "runs" / "small" / "comparison.md").is_file()
+    kept = sorted((tmp_path / "kept").rglob("*.json"))
+    assert len(kept) == 2 and all(path.stat().st_size < 10_000 for path in kept)
+    assert json.loads(kept[0].read_text())["config"]["student"]["label"] == "one layer"
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path), "--show", "--only", "one layer"])
+    cli.main()
+    assert "2 of 2 runs" in capsys.readouterr().out
 
 
 # intervals and tests
