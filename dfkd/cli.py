@@ -109,7 +109,7 @@ def compare(
     Finished runs are skipped, interrupted ones go on, failed ones are named (then the exit code is 1). Runs that are
     compared must have the same budget.
 
-    Example: `dfkd compare as_dfd_tiny --only sst2 --workers 2`
+    Example: `dfkd compare embeddings_tiny --only sst2 --workers 2 threads=1`
     """
     from dfkd import compare as grids
     from dfkd.console import GridProgress, quiet_listeners

@@ -23,7 +23,7 @@ from dfkd.report.results import Missing, Result, collect
 from dfkd.runs import RunFolder
 
 TABLES = "experiments/tables"
-KEYS = ("settings", "data", "students", "strategies", "seeds", "about")
+KEYS = ("settings", "data", "students", "strategies", "seeds")
 BUDGET = ("steps", "batch_size", "teacher_queries")
 WAIT_SECONDS = 2.0
 

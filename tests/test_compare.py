@@ -288,5 +288,15 @@ def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) ->
     compare.work_off(jobs, silent)
     found, _ = compare.outcome(jobs)
     found[0].content["config"]["train"] = {**found[0].content["config"]["train"], "steps": 99}
-    with pytest.raises(ValueError, match="several settings"):
+    with pytest.raises(ConfigError, match="several settings"):
         comparison.entries(found)
+    for result in found:
+        result.content["config"]["train"]["steps"] = 3
+        result.content["student"]["correct"] = None  # as without test data
+    with pytest.raises(ConfigError, match="which test items its student gets right(?s:.*)dfkd report"):
+        comparison.entries(found)
+
+
+def test_an_unknown_table_is_called_one() -> None:
+    with pytest.raises(ConfigError, match="unknown table 'embedings_tiny'(?s:.*)did you mean 'embeddings_tiny'"):
+        compare.load("embedings_tiny")

@@ -9,6 +9,7 @@ from typing import Mapping, Sequence
 
 import numpy
 
+from dfkd.errors import ConfigError
 from dfkd.evaluate.scores import unpacked
 from dfkd.report.results import Missing, Result
 from dfkd.report.statistics import Correct, Difference, Interval, accuracy, holm, paired_difference
@@ -52,7 +53,7 @@ def entries(results: Sequence[Result]) -> Entries:
         results: runs of one teacher, budget and test for each student and data set, with test data.
 
     Raises:
-        ValueError: runs that would stand in one cell differ in teacher, budget or test, or have no test data.
+        ConfigError: runs that would stand in one cell differ in teacher, budget or test, or have no test data.
     """
     groups: dict[tuple[str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -62,7 +63,11 @@ def entries(results: Sequence[Result]) -> Entries:
     for (student, data), by_strategy in groups.items():
         settings = {run.setting for runs in by_strategy.values() for run in runs}
         if len(settings) > 1:
-            raise ValueError(f"{data}, {student}: runs of several settings: {sorted(settings)}")
+            raise ConfigError(
+                f"{data}, {student}: runs of several settings cannot stand in one table",
+                expected="one teacher, budget and set of test items", found=sorted(settings),
+                fix="remove the runs of the older setting, or give the table's runs a folder of their own: runs=FOLDER",
+            )
         made.update(_group(student, data, by_strategy))
     return made
 
@@ -100,7 +105,11 @@ def _correct(runs: Sequence[Result]) -> Correct:
     for run in runs:
         digits = run.content["student"].get("correct")
         if digits is None:
-            raise ValueError(f"{run.folder}: no test data, nothing to compare")
+            raise ConfigError(
+                f"{run.folder} does not say which test items its student gets right",
+                expected="a run on a data set with a test split",
+                fix="compare by fidelity with 'dfkd report'; remove a run of an older version, and run it again",
+            )
         rows.append(unpacked(digits, run.content["test_items"]))
     return numpy.stack(rows)
 

@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfkd.batch import PseudoBatch
+from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import require
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, GuessOptions, Moments
 from dfkd.synthesis._hidden_moments import hidden_states, moment_loss, reference_moments
+from dfkd.synthesis._inversion import still
+from dfkd.synthesis.base import Silent
 
 KERNEL, EPSILON = 5, 1e-5
 REFERENCE_SAMPLES = 256
@@ -287,3 +289,32 @@ class GeneratorTraining:
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.generator.set_state(state["generator"])
         self.waited = state["waited"]
+
+
+class InTurns(Silent):
+    """The methods of a strategy that hand over to its ``training``; to mix in, as :class:`Silent` is."""
+
+    training: GeneratorTraining
+
+    def synthesize(self, n: int) -> PseudoBatch:
+        """Make ``n`` samples, after the generator's turn, against the student as it is now, if a turn is due."""
+        return self.training.synthesize(n)
+
+    def observe(self, feedback: Feedback) -> None:
+        """Count the student's steps."""
+        self.training.student_stepped()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator, its optimizer and its random state."""
+        return self.training.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to the state of :meth:`state_dict`."""
+        self.training.load_state_dict(state)
+
+
+def both_logits(teacher: Teacher, student: Any, sample: Sample) -> tuple[Tensor, Tensor]:
+    """Teacher's and student's logits (B, C) of a sample, with gradient to it; the student's dropout is off."""
+    answered = teacher.from_embeddings(sample.embeddings, sample.attention_mask).logits
+    with still(student):
+        return answered, student.from_embeddings(sample.embeddings, sample.attention_mask).logits

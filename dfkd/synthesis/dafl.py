@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import require
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, Sample
-from dfkd.synthesis.base import Context, Silent
+from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, InTurns, Sample
+from dfkd.synthesis.base import Context
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def class_entropy(logits: Tensor) -> Tensor:
     return -(mean * mean.clamp_min(1e-12).log()).sum()
 
 
-class Dafl(Silent):
+class Dafl(InTurns):
     """Minimises ``one_hot * CE(T(e), argmax T(e)) - activation * mean |f(e)| - balance * H(mean_B T(e))``.
 
     f(e) is the pooled representation that feeds the teacher's output layer, H the entropy. The student plays no part.
@@ -90,22 +89,6 @@ class Dafl(Silent):
             logits = self.teacher.from_embeddings(sample.embeddings, sample.attention_mask).logits.float()
         one_hot = F.cross_entropy(logits, logits.detach().argmax(dim=-1))
         return {"one_hot": one_hot, "activation": features[0].float().abs().mean(), "entropy": class_entropy(logits)}
-
-    def synthesize(self, n: int) -> PseudoBatch:
-        """Make ``n`` samples, after the generator's turn if it is due."""
-        return self.training.synthesize(n)
-
-    def observe(self, feedback: Feedback) -> None:
-        """Count the student's steps."""
-        self.training.student_stepped()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator, its optimizer and its random state."""
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.training.load_state_dict(state)
 
 
 def build(options: Options, context: Context) -> Dafl:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd.batch import Feedback, PseudoBatch
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, Sample
-from dfkd.synthesis._inversion import still
-from dfkd.synthesis.base import Context, Silent
+from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, InTurns, Sample, both_logits
+from dfkd.synthesis.base import Context
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Options(GeneratorOptions):
     growth: Literal["plain", "log"] = "plain"
 
 
-class Dfad(Silent):
+class Dfad(InTurns):
     """The generator maximises the mean absolute error between teacher and student logits on e.
 
     Args:
@@ -53,27 +51,9 @@ class Dfad(Silent):
 
     def terms(self, sample: Sample) -> dict[str, Tensor]:
         """``l1``: the mean absolute error of the student's logits, or its logarithm as ``growth`` says."""
-        teacher = self.teacher.from_embeddings(sample.embeddings, sample.attention_mask).logits
-        with still(self.student):
-            student = self.student.from_embeddings(sample.embeddings, sample.attention_mask).logits
+        teacher, student = both_logits(self.teacher, self.student, sample)
         error = F.l1_loss(student.float(), teacher.float())
         return {"l1": error if self.growth == "plain" else torch.log1p(error)}
-
-    def synthesize(self, n: int) -> PseudoBatch:
-        """Make ``n`` samples, after the generator's turn against the student as it is now, if a turn is due."""
-        return self.training.synthesize(n)
-
-    def observe(self, feedback: Feedback) -> None:
-        """Count the student's steps."""
-        self.training.student_stepped()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator, its optimizer and its random state."""
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.training.load_state_dict(state)
 
 
 def build(options: Options, context: Context) -> Dfad:

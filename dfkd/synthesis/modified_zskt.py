@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd.batch import Feedback, PseudoBatch
+from dfkd.losses import prediction_kl
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, Sample
-from dfkd.synthesis._inversion import still
-from dfkd.synthesis.base import Context, Silent
+from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, InTurns, Sample, both_logits
+from dfkd.synthesis.base import Context
 
 
 @dataclass(frozen=True)
@@ -28,13 +25,7 @@ class Options(GeneratorOptions):
     student_steps: int = 10
 
 
-def belief_divergence(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    """``mean_B KL(T || S)``, with gradient through both models: a scalar, from logits (B, C) each."""
-    teacher, student = (F.log_softmax(logits.float(), dim=-1) for logits in (teacher_logits, student_logits))
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-
-
-class ModifiedZskt(Silent):
+class ModifiedZskt(InTurns):
     """The generator maximises KL(T(e) || S(e)), the student minimises it.
 
     Args:
@@ -59,26 +50,8 @@ class ModifiedZskt(Silent):
 
     def terms(self, sample: Sample) -> dict[str, Tensor]:
         """``kl``: KL(T || S) on the sample."""
-        teacher = self.teacher.from_embeddings(sample.embeddings, sample.attention_mask).logits
-        with still(self.student):
-            student = self.student.from_embeddings(sample.embeddings, sample.attention_mask).logits
-        return {"kl": belief_divergence(teacher, student)}
-
-    def synthesize(self, n: int) -> PseudoBatch:
-        """Make ``n`` samples, after the generator's turn against the student as it is now, if a turn is due."""
-        return self.training.synthesize(n)
-
-    def observe(self, feedback: Feedback) -> None:
-        """Count the student's steps."""
-        self.training.student_stepped()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator, its optimizer and its random state."""
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.training.load_state_dict(state)
+        teacher, student = both_logits(self.teacher, self.student, sample)
+        return {"kl": prediction_kl(teacher, student)}
 
 
 def build(options: Options, context: Context) -> ModifiedZskt:
