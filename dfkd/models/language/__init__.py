@@ -1,1 +1,0 @@
-"""Left-to-right language models, and the engines that generate with them."""
