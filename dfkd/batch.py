@@ -22,6 +22,7 @@ class PseudoBatch:
         texts: B texts (or pairs); each model tokenizes them for itself.
         embeddings: (B, L, D), to be injected above the embedding block.
         attention_mask: (B, L), 1 for real positions; goes with ``embeddings``.
+        prompts: B prompts that the texts were made from; ``None`` where there are none.
         targets: class distribution asked for, (B, C); ``None`` where the strategy asks for none.
         info: per-batch facts to log, name -> value.
 
@@ -32,6 +33,7 @@ class PseudoBatch:
     texts: tuple[Text, ...] | None = None
     embeddings: Tensor | None = None
     attention_mask: Tensor | None = None
+    prompts: tuple[str, ...] | None = None
     targets: Tensor | None = None
     info: Mapping[str, float] = field(default_factory=dict)
 
@@ -44,6 +46,9 @@ class PseudoBatch:
             raise ValueError("a PseudoBatch holds at least one sample")
         if self.targets is not None and (self.targets.dim() != 2 or len(self.targets) != len(self)):
             raise ValueError(f"targets must be (B={len(self)}, C), got {tuple(self.targets.shape)}")
+
+        if self.prompts is not None and (self.texts is None or len(self.prompts) != len(self)):
+            raise ValueError(f"{len(self.prompts)} prompts for {len(self)} samples; only texts have prompts")
 
     def _check_embeddings(self, embeddings: Tensor) -> None:
         if embeddings.dim() != 3:

@@ -1,0 +1,1 @@
+"""Left-to-right language models, and the engines that generate with them."""
