@@ -53,7 +53,8 @@ class DataConfig:
         metric: the main score.
         max_length: tokens per sample, special tokens included.
         line_breaks: replace ``<br />`` by a space.
-        prompts: words for prompt strategies: domain, label descriptions, topics.
+        prompts: words for prompt strategies: domain, describe and topics (by label); templates (by label) and subject
+            for class_prompt.
     """
 
     name: str = ""

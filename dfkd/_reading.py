@@ -1,4 +1,6 @@
-"""Columns of files and hub data sets, read through the ``datasets`` library; for :mod:`dfkd.tasks` only.
+"""Columns of files and hub data sets, read through the ``datasets`` library.
+
+For :mod:`dfkd.tasks` and :mod:`dfkd.corpora` only.
 
 Whatever the libraries raise becomes a :class:`ConfigError` that names the file and, where it can, the line.
 """

@@ -6,7 +6,7 @@ Shapes: B samples, L positions, D embedding width, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Union
+from typing import Any, Mapping, Sequence, Union
 
 from torch import Tensor
 
@@ -24,6 +24,12 @@ class PseudoBatch:
         attention_mask: (B, L), 1 for real positions; goes with ``embeddings``.
         prompts: B prompts that the texts were made from; ``None`` where there are none.
         targets: class distribution asked for, (B, C); ``None`` where the strategy asks for none.
+        teacher_logits: the teacher's answers, (B, C), where they are known already, as those of stored samples are;
+            ``None``: it is asked.
+        rewards: (B,), of strategies that learn by reinforcement; ``None`` where there are none.
+        strategy: the name of the part that made the batch, where a strategy has several; ``None``: it has not.
+        label_logits: labels that the strategy states itself, as logits (B, C): the student learns these, and the
+            teacher is not asked; ``None``: the teacher's predictions are the labels.
         info: per-batch facts to log, name -> value.
 
     Raises:
@@ -35,6 +41,10 @@ class PseudoBatch:
     attention_mask: Tensor | None = None
     prompts: tuple[str, ...] | None = None
     targets: Tensor | None = None
+    teacher_logits: Tensor | None = None
+    rewards: Tensor | None = None
+    strategy: str | None = None
+    label_logits: Tensor | None = None
     info: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -44,9 +54,12 @@ class PseudoBatch:
             self._check_embeddings(self.embeddings)
         if len(self) == 0:
             raise ValueError("a PseudoBatch holds at least one sample")
-        if self.targets is not None and (self.targets.dim() != 2 or len(self.targets) != len(self)):
-            raise ValueError(f"targets must be (B={len(self)}, C), got {tuple(self.targets.shape)}")
-
+        for name in ("targets", "teacher_logits", "label_logits"):
+            values = getattr(self, name)
+            if values is not None and (values.dim() != 2 or len(values) != len(self)):
+                raise ValueError(f"{name} must be (B={len(self)}, C), got {tuple(values.shape)}")
+        if self.rewards is not None and self.rewards.shape != (len(self),):
+            raise ValueError(f"rewards must be (B={len(self)},), got {tuple(self.rewards.shape)}")
         if self.prompts is not None and (self.texts is None or len(self.prompts) != len(self)):
             raise ValueError(f"{len(self.prompts)} prompts for {len(self)} samples; only texts have prompts")
 
@@ -64,6 +77,22 @@ class PseudoBatch:
         assert self.embeddings is not None
         return len(self.embeddings)
 
+    def rows(self, indices: Sequence[int]) -> PseudoBatch:
+        """The samples at ``indices``, at least one, as a batch of their own."""
+        return PseudoBatch(
+            texts=_picked(self.texts, indices), embeddings=_picked(self.embeddings, indices),
+            attention_mask=_picked(self.attention_mask, indices), prompts=_picked(self.prompts, indices),
+            targets=_picked(self.targets, indices), teacher_logits=_picked(self.teacher_logits, indices),
+            label_logits=_picked(self.label_logits, indices), rewards=_picked(self.rewards, indices),
+            strategy=self.strategy, info=self.info,
+        )
+
+
+def _picked(values: Any, indices: Sequence[int]) -> Any:
+    if values is None:
+        return None
+    return values[list(indices)] if isinstance(values, Tensor) else tuple(values[index] for index in indices)
+
 
 @dataclass(frozen=True)
 class Feedback:
@@ -72,7 +101,7 @@ class Feedback:
     Args:
         step: the student step just taken, from 0.
         batch: the batch of that step.
-        teacher_logits: (B, C), detached.
+        teacher_logits: (B, C), detached: the labels of the step; a batch's own ``label_logits`` where it has some.
         student_logits: (B, C), detached, from before the step.
         losses: loss terms by name.
         fresh: False when the batch came from the replay pool.

@@ -55,9 +55,10 @@ def teacher(overrides: Optional[list[str]] = Overrides) -> None:
 def run(overrides: Optional[list[str]] = Overrides) -> None:
     """Distil one student; a finished run is only shown, an interrupted one goes on.
 
-    Needs `data=`, `teacher=` and `strategy=`. The student is `student=truncated` (with `student.layers`,
-    `student.keep`, `student.init`), `student=pretrained` (with `student.model`), or another of `dfkd students`. The
-    budget is `train.steps` and `train.teacher_queries`. `run=NAME` names the run folder.
+    Needs `data=`, `teacher=` and `strategy=` (or `pool=FOLDER`, made by `dfkd synthesize`). The student is
+    `student=truncated` (with `student.layers`, `student.keep`, `student.init`), `student=pretrained` (with
+    `student.model`), or another of `dfkd students`. The budget is `train.steps` and `train.teacher_queries`.
+    `run=NAME` names the run folder.
 
     Example: `dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd student.layers=3 seed=1`
     """
@@ -72,6 +73,31 @@ def run(overrides: Optional[list[str]] = Overrides) -> None:
     with RunProgress(config.data.labels) as listeners:
         pipeline.run(config, listeners)
     console.print(table.rich_table(table.rows(results.collect([folder]))))
+
+
+@app.command()
+def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
+    """Make a pool of pseudo texts with the teacher's predictions, for many students: `dfkd run pool=FOLDER`.
+
+    Needs `data=`, `teacher=`, `strategy=`, `samples=N` and `out=FOLDER`. Interrupted, it goes on; with more `samples`
+    it adds some; a finished pool is only shown. Duplicates are dropped, near ones too (`near_duplicates=0.8`). More:
+    `batch_size`, `checkpoint_every`, `seed`, `threads`, `precision`, `device`. The strategy must not learn from a
+    student.
+
+    Example: `dfkd synthesize data=sst2 teacher=teachers/sst2 strategy=keyword_prompt samples=4000 out=pools/sst2`
+    """
+    from dfkd import synthesizing
+
+    quiet_libraries()
+    settings, config = synthesizing.load_config(overrides or [])
+    console.print(f"pool {settings.out}", markup=False, soft_wrap=True)
+    with Bar("samples") as progress:
+        facts = synthesizing.synthesize(settings, config, progress)
+    dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+    console.print(
+        f"{facts['samples']} samples by {facts['strategy']} in {facts['seconds']:.0f} s, "
+        f"{facts['queries']['train']} teacher queries; dropped: {dropped}", markup=False,
+    )
 
 
 @app.command()
@@ -159,9 +185,9 @@ def report(
 @app.command()
 def inspect(
     folder: Path = typer.Argument(..., help="A run, finished or not."),
-    samples: int = typer.Option(3, min=1, help="Samples of each class, early and late."),
+    samples: int = typer.Option(3, min=1, help="Samples of each class at the start, the middle and the end."),
 ) -> None:
-    """Look into a run: alarms, how the pseudo samples changed, and samples by class, early against late.
+    """Look into a run: alarms, how the pseudo samples changed, samples by class over its course, keywords found.
 
     Example: `dfkd inspect runs/sst2/as_dfd-truncated-seed0`
     """

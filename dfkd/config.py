@@ -102,7 +102,8 @@ def load(overrides: Sequence[str], check_options: OptionsCheck | None = None) ->
 
     Args:
         overrides: ``key=value`` strings. ``config=FILE`` starts from a saved config; ``data=NAME``,
-            ``strategy=NAME`` and ``student=KIND`` choose components; dotted keys set their fields.
+            ``strategy=NAME`` and ``student=KIND`` choose components; dotted keys set their fields. ``pool=FOLDER`` is
+            short for ``strategy=pool strategy.folder=FOLDER``.
         check_options: called with ``"strategy"`` or ``"student"`` and the component as a mapping of ``name`` and
             ``options``; returns the problems of its options. ``None``: options stay unchecked here.
 
@@ -110,6 +111,8 @@ def load(overrides: Sequence[str], check_options: OptionsCheck | None = None) ->
         ConfigError: lists every problem found.
     """
     given = parse_overrides(overrides)
+    if "pool" in given:
+        given = _with_pool(given)
     sections, problems = _sections(given)
     plain = sections.pop("settings")
     settings, found = typed(Settings, plain)
@@ -128,6 +131,19 @@ def load(overrides: Sequence[str], check_options: OptionsCheck | None = None) ->
         raise ConfigError.joined(problems)
     assert settings is not None
     return RunConfig(**dataclasses.asdict(settings), **built)
+
+
+def _with_pool(given: dict[str, Any]) -> dict[str, Any]:
+    """``pool=FOLDER`` spelt out.
+
+    Raises:
+        ConfigError: another strategy is named as well.
+    """
+    folder = given.pop("pool")
+    if given.get("strategy", "pool") != "pool":
+        fix = "leave one of the two out; a mixture may have a part {strategy: pool, options: {folder: FOLDER}}"
+        raise ConfigError("pool=FOLDER is a strategy itself", found=f"strategy={given['strategy']}", fix=fix)
+    return {**given, "strategy": "pool", "strategy.folder": str(folder)}
 
 
 def load_data(values: Mapping[str, Any]) -> DataConfig:

@@ -5,6 +5,7 @@ Shapes: B samples, C classes.
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
@@ -24,7 +25,8 @@ from dfkd.losses import distillation_kl
 from dfkd.models.split import Output
 from dfkd.models.teacher import Teacher
 from dfkd.pool import Pool
-from dfkd.runs import RunFolder, full_disk_reported
+from dfkd.runs import NOTES, RunFolder, full_disk_reported
+from dfkd.state import write_text
 from dfkd.synthesis.base import Synthesizer
 
 Record = dict[str, Any]
@@ -131,10 +133,16 @@ class Distiller:
             return batch, logits.to(self.accelerator.device), False
         with self.accelerator.autocast():
             batch = self.synthesizer.synthesize(self.config.batch_size)
-            logits = self.teacher.label(batch).float()
+            logits = self._label(batch)
         if self.pool is not None:
             self.pool.append(batch, logits, self.step)
         return batch, logits, True
+
+    def _label(self, batch: PseudoBatch) -> Tensor:
+        """What the student shall answer, as logits (B, C): the batch's own labels, else the teacher's predictions."""
+        if batch.label_logits is not None:
+            return batch.label_logits.to(self.accelerator.device).float()
+        return self.teacher.label(batch).float()
 
     def _losses(self, batch: PseudoBatch, teacher_logits: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The loss terms by name, and the student's logits (B, C)."""
@@ -188,16 +196,30 @@ class Distiller:
             if feedback.fresh and self.watch is not None:
                 record.update(self.watch.token_bridge(feedback))
                 self._log_samples(feedback, self.watch.texts(feedback.batch)[:SAMPLES_SHOWN])
+            self._note()
         self.folder.log("metrics", record)
         if self.listen is not None:
             self.listen(record)
 
     def _log_samples(self, feedback: Feedback, shown: Sequence[str]) -> None:
+        batch = feedback.batch
         confidence, classes = feedback.teacher_logits.softmax(dim=1).max(dim=1)
+        rewarded = getattr(self.synthesizer, "rewards", None)
+        rewards = rewarded(feedback) if rewarded is not None else batch.rewards
         for index, text in enumerate(shown):
-            target = feedback.batch.targets[index].tolist() if feedback.batch.targets is not None else None
+            target = batch.targets[index].tolist() if batch.targets is not None else None
             sample = {"step": self.step, "text": text, "teacher_class": self.teacher.labels[int(classes[index])]}
-            self.folder.log("samples", {**sample, "confidence": float(confidence[index]), "target": target})
+            sample |= {"confidence": float(confidence[index]), "target": target}
+            sample |= {"prompt": batch.prompts[index]} if batch.prompts is not None else {}
+            sample |= {"reward": float(rewards[index])} if rewards is not None else {}
+            sample |= {"strategy": batch.strategy} if batch.strategy is not None else {}
+            self.folder.log("samples", sample)
+
+    def _note(self) -> None:
+        """Write down what the strategy has to tell, such as the keywords that it found."""
+        notes = getattr(self.synthesizer, "notes", None)
+        if notes is not None:
+            write_text(self.folder.work / NOTES, json.dumps(notes(), indent=1, ensure_ascii=False))
 
     def _hold_out(self) -> None:
         """Set fresh pseudo samples aside before the first step; the student is never trained on them."""

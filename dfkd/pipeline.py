@@ -15,9 +15,9 @@ from accelerate import Accelerator
 
 from dfkd import config as configs
 from dfkd import runs, seeding, tasks, teaching
-from dfkd.batch import Text
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome
+from dfkd.doors import Parts, corpus_door, strategy_facts, synthesis_context
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, predict
@@ -30,7 +30,6 @@ from dfkd.quality.alarms import Alarms
 from dfkd.quality.diagnostics import Diagnostics
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
-from dfkd.synthesis.base import Context
 from dfkd.tasks import Task
 
 BATCH_SIZES_TIMED = (1, 32)
@@ -75,16 +74,6 @@ def check_options(kind: str, component: Mapping[str, Any]) -> list[ConfigError]:
     return plugins.problems(component["name"], component["options"])
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a run has been checked to have: typed options and the task, nothing heavy loaded yet."""
-
-    config: RunConfig
-    task: Task
-    strategy_options: Any
-    student_options: Any
-
-
 class AccessLog:
     """Keeps what was handed out to whom until the run's folder is there, then writes it into it."""
 
@@ -106,8 +95,15 @@ class AccessLog:
             self(record)
 
 
-def preflight(config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None) -> Parts:
+def preflight(
+    config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None, with_student: bool = True
+) -> Parts:
     """Check everything that can be checked before any work.
+
+    Args:
+        config: of the run.
+        log: hears of each hand-out of texts; ``None``: nobody does.
+        with_student: whether a student will be trained.
 
     Raises:
         ConfigError: lists every problem found.
@@ -122,19 +118,25 @@ def preflight(config: RunConfig, log: Callable[[dict[str, Any]], None] | None = 
             task.fingerprint(split)  # reads and checks the rows; hands out nothing
     except ConfigError as error:
         problems.append(error)
+    corpus = corpus_door(task, config.strategy.name)
+    try:
+        registry.check(config.strategy.name, strategy_options, strategy_facts(config, corpus))
+    except ConfigError as error:
+        problems.append(error)
     try:
         device.check_device(config.device)
         teaching.check_teacher(config)
         model = sources.load_config(config.teacher, config.trust_remote_code)
         facts = Facts(model, strategy_options.injects, config.data.max_length)
-        students.check(config.student.name, student_options, facts)
-        runs.require_disk(Path(config.runs), disk_needed(config, model, strategy_options.injects))
+        if with_student:
+            students.check(config.student.name, student_options, facts)
+            runs.require_disk(Path(config.runs), disk_needed(config, model, strategy_options.injects))
     except ConfigError as error:
         problems.append(error)
     if problems:
         raise ConfigError.joined(problems)
     assert task is not None
-    return Parts(config, task, strategy_options, student_options)
+    return Parts(config, task, strategy_options, student_options, corpus)
 
 
 def _splits_needed(task: Task, strategy_options: Any) -> list[str]:
@@ -204,6 +206,9 @@ def _work(parts: Parts, folder: RunFolder, listeners: Listeners) -> dict[str, An
         "heldout": outcome.heldout_seconds, "train": _training_seconds(folder),
         "evaluate": time.perf_counter() - trained,
     }
+    made = getattr(distiller.synthesizer, "synthesis_queries", 0)
+    if made:  # a pool's samples were paid for when it was made, once for all its students
+        result["queries"]["synthesis"] = made
     if parts.strategy_options.injects == "embeddings":
         folder.drop_embeddings()
     folder.finish(result)
@@ -224,13 +229,7 @@ def assemble(
     student_context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
     student = students.build(config.student.name, parts.student_options, student_context)
 
-    def real_text() -> Sequence[Text]:
-        return parts.task.hand_out("train", to=config.strategy.name).texts
-
-    context = Context(
-        teacher, student, seeding.generator(config.seed, "synthesis"), pair=len(config.data.text) == 2,
-        prompts=config.data.prompts, real_text=real_text,
-    )
+    context = synthesis_context(parts, teacher, student, config.train.steps)
     synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
     alarms = Alarms(len(config.data.labels), history=lambda: folder.read_log("metrics"))
 

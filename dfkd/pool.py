@@ -25,6 +25,9 @@ SCHEMA = pyarrow.schema(
         ("length", pyarrow.int64()),
         ("teacher_logits", pyarrow.list_(pyarrow.float32())),
         ("target", pyarrow.list_(pyarrow.float32())),
+        ("prompt", pyarrow.string()),
+        ("strategy", pyarrow.string()),  # the part of a strategy that made the sample, where it has several
+        ("reward", pyarrow.float32()),
     ]
 )
 
@@ -46,6 +49,7 @@ class Pool:
         self.folder = folder
         self.capacity = capacity
         self.sizes: list[int] = []
+        self.makers: list[str] = []  # of each file: PseudoBatch.strategy
         self._open: dict[int, Any] = {}
 
     def __len__(self) -> int:
@@ -60,9 +64,13 @@ class Pool:
             writer.write_table(table)
         os.replace(temporary, path)
         self.sizes.append(len(batch))
+        self.makers.append(batch.strategy or "")
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[PseudoBatch, Tensor]:
         """Draw ``n`` samples with replacement, evenly over the newest ``capacity``.
+
+        Where several parts of a strategy have stored samples, the first one drawn decides which part's samples make
+        up the batch: texts and embeddings do not go together, and a part hears of its own samples alone.
 
         Returns:
             The batch, and the teacher's logits (n, C) stored with it.
@@ -72,13 +80,30 @@ class Pool:
         """
         if not len(self):
             raise ValueError("the pool is empty")
-        first = self._first()
-        bounds = numpy.cumsum(self.sizes[first:])
-        rows = []
-        for index in torch.randint(len(self), (n,), generator=generator).tolist():
+        files = list(range(self._first(), len(self.sizes)))
+        if len({self.makers[file] for file in files}) > 1:
+            total = sum(self.sizes[file] for file in files)
+            (file, _), = self._locate(files, torch.randint(total, (1,), generator=generator).tolist())
+            files = [other for other in files if self.makers[other] == self.makers[file]]
+        total = sum(self.sizes[file] for file in files)
+        return self._read(self._locate(files, torch.randint(total, (n,), generator=generator).tolist()))
+
+    def take(self, indices: Sequence[int]) -> tuple[PseudoBatch, Tensor]:
+        """The samples at ``indices``, counted from the oldest that is still drawn, with the teacher's logits."""
+        return self._read(self._locate(range(self._first(), len(self.sizes)), indices))
+
+    def _locate(self, files: Sequence[int], indices: Sequence[int]) -> list[tuple[int, int]]:
+        """File and row of the samples at ``indices``, counted over some files."""
+        bounds = numpy.cumsum([self.sizes[file] for file in files])
+        found = []
+        for index in indices:
             chunk = int(numpy.searchsorted(bounds, index, side="right"))
-            row = index - (int(bounds[chunk - 1]) if chunk else 0)
-            rows.append(self._table(first + chunk).slice(row, 1).to_pylist()[0])
+            found.append((files[chunk], index - (int(bounds[chunk - 1]) if chunk else 0)))
+        return found
+
+    def _read(self, places: Sequence[tuple[int, int]]) -> tuple[PseudoBatch, Tensor]:
+        """The samples at the given files and rows."""
+        rows = [self._table(file).slice(row, 1).to_pylist()[0] for file, row in places]
         return _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows])
 
     def batches(self) -> Iterator[tuple[PseudoBatch, Tensor]]:
@@ -88,16 +113,21 @@ class Pool:
             yield _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows])
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint stores: how many files there are, and how many samples in each."""
-        return {"sizes": list(self.sizes)}
+        """What a checkpoint stores: how many files there are, how many samples in each, and who made them."""
+        return {"sizes": list(self.sizes), "makers": list(self.makers)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a checkpoint: files written after it are removed."""
-        self.sizes = list(state["sizes"])
-        self._open.clear()
+        sizes = list(state["sizes"])
+        self.adopt({"sizes": sizes, "makers": state.get("makers", [""] * len(sizes))})
         for path in self.folder.glob("*.arrow"):
             if int(path.stem) >= len(self.sizes):
                 path.unlink()
+
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Read the files of a checkpoint and touch none; for those who only read."""
+        self.sizes, self.makers = list(state["sizes"]), list(state["makers"])
+        self._open.clear()
 
     def collect_garbage(self) -> None:
         """Delete the files that are too old to be drawn."""
@@ -130,9 +160,11 @@ def _rows(batch: PseudoBatch, teacher_logits: Tensor, step: int) -> list[dict[st
     rows: list[dict[str, Any]] = []
     logits = teacher_logits.detach().float().cpu().tolist()
     targets = batch.targets.float().cpu().tolist() if batch.targets is not None else [None] * len(batch)
+    rewards = batch.rewards.float().cpu().tolist() if batch.rewards is not None else [None] * len(batch)
     for index in range(len(batch)):
         row: dict[str, Any] = {"step": step, "teacher_logits": logits[index], "target": targets[index]}
-        rows.append({**row, **_content(batch, index)})
+        row |= {"prompt": batch.prompts[index] if batch.prompts else None, "reward": rewards[index]}
+        rows.append({**row, "strategy": batch.strategy, **_content(batch, index)})
     return rows
 
 
@@ -149,10 +181,14 @@ def _content(batch: PseudoBatch, index: int) -> dict[str, Any]:
 
 
 def _to_batch(rows: Sequence[dict[str, Any]]) -> PseudoBatch:
-    targets = torch.tensor([row["target"] for row in rows]) if rows[0]["target"] is not None else None
+    targets = _tensor([row["target"] for row in rows])
+    facts: dict[str, Any] = {"targets": targets, "rewards": _tensor([row["reward"] for row in rows])}
+    makers = {row["strategy"] for row in rows}
+    facts["strategy"] = makers.pop() if len(makers) == 1 else None
     if rows[0]["embeddings"] is None:
         texts = tuple(r["text"] if r["text_pair"] is None else (r["text"], r["text_pair"]) for r in rows)
-        return PseudoBatch(texts=texts, targets=targets)
+        prompts = tuple(row["prompt"] or "" for row in rows) if any(row["prompt"] for row in rows) else None
+        return PseudoBatch(texts=texts, prompts=prompts, **facts)
     longest = max(row["length"] for row in rows)
     width = len(rows[0]["embeddings"]) // 4 // rows[0]["length"]
     embeddings, mask = torch.zeros(len(rows), longest, width), torch.zeros(len(rows), longest, dtype=torch.long)
@@ -160,4 +196,9 @@ def _to_batch(rows: Sequence[dict[str, Any]]) -> PseudoBatch:
         values = numpy.frombuffer(row["embeddings"], dtype=numpy.float32).copy()
         embeddings[index, : row["length"]] = torch.from_numpy(values).view(row["length"], width)
         mask[index, : row["length"]] = 1
-    return PseudoBatch(embeddings=embeddings, attention_mask=mask, targets=targets)
+    return PseudoBatch(embeddings=embeddings, attention_mask=mask, **facts)
+
+
+def _tensor(values: Sequence[Any]) -> Tensor | None:
+    """The values of a column as a tensor; ``None`` where one is missing."""
+    return None if any(value is None for value in values) else torch.tensor(values)

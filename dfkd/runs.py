@@ -1,7 +1,8 @@
 """The run folder: working files under ``<run>.partial``, made final by one rename.
 
 ``config.yaml``, ``metrics.jsonl``, ``access.jsonl`` (who was handed which texts), ``samples.jsonl`` (pseudo samples to
-look at), ``checkpoint-<step>/`` while working, ``student/`` and ``result.json`` when finished.
+look at), ``notes.json`` (what the strategy has to tell), ``checkpoint-<step>/`` while working, ``student/`` and
+``result.json`` when finished.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dfkd.config import read_yaml
 from dfkd.errors import Busy, ConfigError, DfkdError
 
 PARTIAL = ".partial"
+NOTES = "notes.json"
 NOT_COMPARED = ("runs", "data.folder")
 
 
@@ -55,12 +57,7 @@ class RunFolder:
         Raises:
             Busy: another process has it.
         """
-        self._lock = (self.work / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            fix = "wait for it, or choose another name with run=NAME"
-            raise Busy(f"another process is working on the run '{self.final}'", fix=fix) from error
+        self._lock = lock(self.work, f"the run '{self.final}'", "choose another name with run=NAME")
 
     def log(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one JSON line to ``<name>.jsonl``."""
@@ -71,6 +68,12 @@ class RunFolder:
         """The records of ``<name>.jsonl``; a last line cut short by a kill is left out."""
         return read_jsonl(self.path / f"{name}.jsonl")
 
+    def read_notes(self) -> dict[str, Any]:
+        """What the strategy has to tell so far; empty for most."""
+        path = self.path / NOTES
+        notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return notes
+
     def rewind_log(self, name: str, step: int) -> None:
         """Drop the records from ``step`` on: they will be written again after a resume."""
         path = self.work / f"{name}.jsonl"
@@ -80,20 +83,11 @@ class RunFolder:
 
     def save_checkpoint(self, step: int, content: Any) -> None:
         """Store ``content`` as the state before ``step``; older checkpoints go once it is safely there."""
-        target = self.work / f"checkpoint-{step:09d}"
-        temporary = self.work / "checkpoint.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        state.save(temporary, content)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(temporary, target)
-        for older in self._checkpoints():
-            if older != target:
-                shutil.rmtree(older)
+        save_checkpoint(self.work, step, content)
 
     def load_checkpoint(self) -> Any | None:
         """The content of the newest checkpoint; ``None`` when there is none."""
-        checkpoints = self._checkpoints()
-        return state.load(checkpoints[-1]) if checkpoints else None
+        return load_checkpoint(self.work)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, rename the folder to its final name, and clear what only a resume needs."""
@@ -113,8 +107,43 @@ class RunFolder:
         content: dict[str, Any] = json.loads((self.final / "result.json").read_text())
         return content
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.work.glob("checkpoint-*"))
+
+def lock(folder: Path, what: str, otherwise: str) -> IO[str]:
+    """Take a folder for this process, until it ends or closes what is returned.
+
+    Args:
+        folder: exists.
+        what: what is worked on, for the message.
+        otherwise: what to do instead of waiting.
+
+    Raises:
+        Busy: another process has it.
+    """
+    held = (folder / "lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        raise Busy(f"another process is working on {what}", fix=f"wait for it, or {otherwise}") from error
+    return held
+
+
+def save_checkpoint(folder: Path, step: int, content: Any) -> None:
+    """Store ``content`` in ``folder`` as the state before ``step``; older ones go once it is safely there."""
+    target, temporary = folder / f"checkpoint-{step:09d}", folder / "checkpoint.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    state.save(temporary, content)
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(temporary, target)
+    for older in folder.glob("checkpoint-*"):
+        if older != target:
+            shutil.rmtree(older)
+
+
+def load_checkpoint(folder: Path) -> Any | None:
+    """The content of a folder's newest checkpoint; ``None`` when there is none."""
+    checkpoints = sorted(folder.glob("checkpoint-*"))
+    return state.load(checkpoints[-1]) if checkpoints else None
 
 
 def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
@@ -195,15 +224,20 @@ def require_disk(folder: Path, needed: int) -> None:
 
 
 def _refuse_other_config(path: Path, config: Mapping[str, Any]) -> None:
-    there, wanted = _flat(read_yaml(path / "config.yaml")), _flat(dict(config))
-    differing = sorted(k for k in there.keys() | wanted.keys() if there.get(k) != wanted.get(k))
-    if differing:
-        changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in differing[:6])
+    changes = changes_between(read_yaml(path / "config.yaml"), config)
+    if changes:
         raise ConfigError(
             f"the run '{path}' exists with another config",
             found=changes,
             fix="choose another name with run=NAME, or remove that folder",
         )
+
+
+def changes_between(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first differences of two configurations that matter for the outcome, for people; empty without any."""
+    old, new = _flat(there), _flat(now)
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing[:6])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

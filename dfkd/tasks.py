@@ -24,6 +24,7 @@ Log = Callable[[dict[str, Any]], None]
 
 ALLOWED: Mapping[str, tuple[str, ...]] = {"train": ("teacher_training", "real_text"), "test": ("evaluate",)}
 """Split -> who may have it."""
+MOST_SHARED = 0.01  # of a corpus's texts may be the task's as well, by chance: short phrases are common property
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,41 @@ class Task:
         self._record(split, to, handed)
         return handed
 
+    def admit(self, name: str, texts: Sequence[str], to: str, path: Path | None = None, hub: str | None = None) -> None:
+        """Let a corpus pass to the reader ``to``, unless it is the task's own; logged either way.
+
+        Args:
+            name: what messages call the corpus.
+            texts: all of it; compared with the texts of the task's files.
+            to: who wants it.
+            path: its file; ``None``: it has none.
+            hub: its name on the hub; ``None``: it has none.
+
+        Raises:
+            DataFreeError: it is a file or hub data set of the task, or holds many of its texts.
+        """
+        same = any(_same(source, path, hub) for source in self._sources.values())
+        same = same or (hub is not None and hub == self.config.hub)
+        shared = 1.0 if same else self._shared(texts)
+        refused = shared > MOST_SHARED
+        if self._log is not None:
+            fingerprint = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+            facts = {"rows": 0 if refused else len(texts), "fingerprint": fingerprint, "refused": refused}
+            self._log({"split": "corpus", "to": to, **facts, "shared": shared})
+        if refused:
+            problem = f"the corpus {name} is the task's own data set '{self.config.name}'"
+            found = "a file or hub data set of the task" if same else f"{shared:.1%} of its texts are the task's"
+            raise DataFreeError(problem, expected="text from elsewhere", found=found, fix="give another corpus")
+
+    def _shared(self, texts: Sequence[str]) -> float:
+        """The share of ``texts`` that stand in the task's files."""
+        local = [split for split, source in self._sources.items() if isinstance(source, FileSource)]
+        own = {
+            _plain(part) for split in local for text in self._read(split).texts
+            for part in ((text,) if isinstance(text, str) else text)
+        }
+        return sum(_plain(text) in own for text in texts) / max(len(texts), 1)
+
     def _record(self, split: str, to: str, handed: Split | None) -> None:
         """Log a hand-out; ``None`` was refused."""
         if self._log is not None:
@@ -133,6 +169,17 @@ class Task:
                 rows = _share(rows, self.config.holdout, held_out=split == "test")
             self._splits[split] = _checked(rows, split, source.name, self.labels)
         return self._splits[split]
+
+
+def _same(source: Source, path: Path | None, hub: str | None) -> bool:
+    """Whether a source of the task is this file, or this data set of the hub."""
+    if isinstance(source, HubSource):
+        return source.hub == hub
+    return path is not None and source.path.samefile(path)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def load(config: DataConfig, log: Log | None = None) -> Task:

@@ -19,7 +19,7 @@ os.environ["HF_DATASETS_CACHE"] = CACHE.name
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from dfkd import config, tasks, teaching  # noqa: E402
+from dfkd import config, synthesizing, tasks, teaching  # noqa: E402
 from dfkd.config import DataConfig  # noqa: E402
 from dfkd.models import tiny  # noqa: E402
 
@@ -98,6 +98,22 @@ def toy_encoder(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) 
     """The folder of a tiny random BERT of 2 layers with the toy data's vocabulary."""
     texts = toy_texts(toy_data)
     return tiny.build(tmp_path_factory.mktemp("encoder") / "bert", texts, "bert", layers=2)
+
+
+@pytest.fixture(scope="session")
+def toy_language_model(toy_data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random GPT-2 of 2 layers over the toy data's words."""
+    return tiny.build_language_model(tmp_path_factory.mktemp("language") / "gpt2", toy_texts(toy_data))
+
+
+@pytest.fixture(scope="session")
+def toy_pool(toy_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a pool of 60 texts of random words, labelled by the toy teacher; read it, never write to it."""
+    folder = tmp_path_factory.mktemp("pools") / "toy"
+    given = ["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens", "strategy.max_length=12", "device=cpu"]
+    settings, config = synthesizing.load_config([*given, "precision=float32", "samples=60", f"out={folder}"])
+    synthesizing.synthesize(settings, config)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -29,12 +29,19 @@ STUDENTS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.fixture
-def settings(toy_teacher: Path, toy_encoder: Path, tmp_path: Path) -> Callable[..., list[str]]:
+def settings(
+    toy_teacher: Path, toy_encoder: Path, toy_language_model: Path, toy_pool: Path, tmp_path: Path
+) -> Callable[..., list[str]]:
     """Overrides of a quick toy run."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("".join(f"Text {n} tells of {n} things.\n" for n in range(50)))
 
     def make(strategy: str, *more: str, student: str = "truncated") -> list[str]:
         of_student = [option.format(encoder=toy_encoder) for option in STUDENTS[student]]
         base = ["data=toy", f"teacher={toy_teacher}", f"runs={tmp_path / 'runs'}", f"strategy={strategy}"]
+        needed = {"model": toy_language_model, "folder": toy_pool, "file": outside}
+        described = {option.name for option in registry.describe(strategy)[1]}
+        base += [f"strategy.{name}={value}" for name, value in needed.items() if name in described]
         return [*base, f"student={student}", *of_student, *QUICK, *more]
 
     return make

@@ -19,22 +19,26 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {  # the name below dfkd, as a regular expression; the first match counts
     0: r"|errors|batch",
     1: r"config|losses|seeding|packages|hub|state|_config\w*",
-    2: r"tasks|runs|pool|plugins|_(?!_)\w+",
+    2: r"tasks|corpora|runs|pool|duplicates|plugins|_(?!_)\w+",
+    2.5: r"text_pool",  # made of a pool's files
     3: r"models(\..+)?",
     4: r"synthesis(\.(base|registry|_\w+))?",
     5: r"synthesis\..+",
     6: r"distill|(evaluate|quality)(\..+)?",
-    6.5: r"teaching|finished",  # teachers made, finished students used; the pipeline is above them
+    6.5: r"teaching|finished|doors",  # teachers made, finished students used; the pipeline is above them
     7: r"pipeline|doctor|report(\..+)?",
-    7.5: r"console|compare",  # the pipeline, watched and many times over
+    7.5: r"console|compare|synthesizing",  # the pipeline, watched and many times over
     8: r"cli(\..+)?|__main__",
 }
 STRATEGIES, SCRIPTS = 5, 8
 DYNAMIC_IMPORTS = {"importlib.import_module", "import_module", "__import__"}
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # between teacher and finished student nothing can reach a task's texts: the firewall, by imports
-FIREWALLED = r"dfkd\.(losses|pool|distill|models(\..+)?|synthesis(\..+)?|quality(\..+)?)"
-BEHIND_IT = {"dfkd.tasks", "dfkd._reading", "dfkd._rows", "datasets", "pandas", "pyarrow", "csv", "dfkd.packages"}
+FIREWALLED = r"dfkd\.(losses|pool|text_pool|duplicates|distill|models(\..+)?|synthesis(\..+)?|quality(\..+)?)"
+BEHIND_IT = {
+    "dfkd.tasks", "dfkd.corpora", "dfkd._reading", "dfkd._rows", "dfkd.packages", "datasets", "pandas", "pyarrow",
+    "csv",
+}
 LET_THROUGH = {
     ("dfkd.models.finetune", "datasets"),  # teacher training; it is given its rows
     ("dfkd.models.sources", "dfkd.packages"),  # finds models in installed packages

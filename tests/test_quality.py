@@ -127,24 +127,30 @@ def record(step: int, **facts: Any) -> dict[str, Any]:
 
 BAD = {"class_entropy": 0.1, "teacher_confidence": 0.34, "pairwise_square": 0.9, "kd": 0.0001}
 GOOD = {"class_entropy": 0.9, "teacher_confidence": 0.8, "pairwise_square": 0.1, "kd": 0.1, "embedding_norm": 1.0}
+PROMPTED = {"policy_entropy": 4.0, "prompt_distinct": 0.9, "policy_kl": 0.1, "dropped_short": 0.0}
 
 
 @pytest.mark.parametrize(
     ("facts", "name"),
     [({"class_entropy": 0.1}, "class_collapse"), ({"teacher_confidence": 0.34}, "no_confidence"),
      ({"pairwise_square": 0.9}, "all_alike"), ({"embedding_norm": 2.0}, "too_large"),
-     ({"embedding_norm": 0.5}, "too_small"), ({"kd": 0.0001}, "nothing_to_learn")],
+     ({"embedding_norm": 0.5}, "too_small"), ({"kd": 0.0001}, "nothing_to_learn"),
+     (PROMPTED, None), ({**PROMPTED, "policy_entropy": 0.1}, "prompter_collapse"),
+     ({**PROMPTED, "prompt_distinct": 0.05}, "prompts_repeat"), ({**PROMPTED, "policy_kl": 5.0}, "prompter_runs_away"),
+     ({**PROMPTED, "class_entropy": 0.1}, "prompted_collapse"), ({"dropped_short": 0.9}, "texts_too_short")],
 )
-def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, float], name: str) -> None:
+def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, float], name: str | None) -> None:
     alarms = Alarms(classes=3)
     risen = [alarm for step in range(3 * WINDOW) for alarm in alarms.see(record(step, **{**GOOD, **facts}))]
-    assert [(alarm.name, alarm.step) for alarm in risen] == [(name, WINDOW - 1)]
-    assert "strategy." in str(risen[0])
+    assert [(alarm.name, alarm.step) for alarm in risen] == ([(name, WINDOW - 1)] if name else [])
+    assert all("strategy." in str(alarm) for alarm in risen)
 
 
 def test_every_rule_has_a_test() -> None:
     assert {rule.name for rule in RULES} == {
-        "class_collapse", "no_confidence", "all_alike", "too_large", "too_small", "nothing_to_learn"
+        "class_collapse", "no_confidence", "all_alike", "too_large", "too_small", "nothing_to_learn",
+        "texts_off_balance", "texts_too_long", "texts_empty", "texts_repeat",  # tests/test_texts.py
+        "prompter_collapse", "prompts_repeat", "prompter_runs_away", "prompted_collapse", "texts_too_short",
     }
 
 

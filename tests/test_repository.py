@@ -71,7 +71,7 @@ def test_every_import_is_declared() -> None:
 
 def test_constraints_pin_everything_declared() -> None:
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    assert declared() - names(text) == set()
+    assert declared() - names(text) == {"vllm"}  # it pins a torch of its own
     pin = re.compile(r'#.*|[\w.-]+==[\w.]+(; python_version (<|>=) "3.11")?')
     assert [line for line in text.splitlines() if not pin.fullmatch(line)] == []
 

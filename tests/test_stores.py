@@ -241,7 +241,7 @@ def test_pool_state_is_a_copy(tmp_path: Path) -> None:
     fill(pool, 1)
     saved = pool.state_dict()
     fill(pool, 1)
-    assert saved == {"sizes": [2]}
+    assert saved == {"sizes": [2], "makers": [""]}
 
 
 def test_empty_pool_refuses_to_draw(tmp_path: Path) -> None:

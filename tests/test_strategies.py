@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -19,6 +19,9 @@ from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher, reorder_outputs
 from dfkd.synthesis import _guess, registry
+from dfkd.synthesis._prompt_policy import PolicyOptions
+from dfkd.synthesis._prompt_reward import RewardOptions
+from dfkd.synthesis._reinforce import LearnerOptions
 from dfkd.synthesis._words import whole_words
 from dfkd.synthesis.base import Context
 
@@ -29,6 +32,8 @@ class Bench:
 
     teacher: Teacher
     data: DataConfig
+    language_model: Path
+    pool: Path
     texts: tuple[str, ...] = ("the rain falls", "the soup is hot", "they won the match")
 
     def student(self, injects: str = "embeddings") -> Any:
@@ -36,18 +41,29 @@ class Bench:
         options = students.STUDENTS.options("truncated", {"layers": 1})
         return students.build("truncated", options, StudentContext(self.teacher, injects))
 
+    def required(self, name: str) -> dict[str, Any]:
+        """Options without which a strategy cannot be built offline: those with a language model get a tiny one."""
+        given = {"model": str(self.language_model), "folder": str(self.pool)}
+        return {option.name: given[option.name] for option in registry.describe(name)[1] if option.name in given}
+
+    @staticmethod
+    def corpus(file: str, column: str, split: str, hub_config: str | None, limit: int | None) -> list[str]:
+        return [f"Text {n} tells of {n} things. Then it ends, as {n} others do. Well, so." for n in range(30)][:limit]
+
     def build(self, name: str, student: Any = None, pair: bool = False, **options: Any) -> Any:
-        typed = registry.options(name, options)
+        typed = registry.options(name, {**self.required(name), **options})
         student = student or self.student(typed.injects)
         generator = seeding.generator(0, "synthesis")
-        context = Context(self.teacher, student, generator, pair, self.data.prompts, lambda: self.texts)
+        context = Context(
+            self.teacher, student, generator, pair, self.data.prompts, lambda: self.texts, corpus=self.corpus
+        )
         return registry.build(name, typed, context)
 
 
 @pytest.fixture
-def bench(toy_teacher: Path, toy_data: DataConfig) -> Bench:
+def bench(toy_teacher: Path, toy_data: DataConfig, toy_language_model: Path, toy_pool: Path) -> Bench:
     config = pipeline.load_config(["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens"])
-    return Bench(teaching.load_teacher(config), toy_data)
+    return Bench(teaching.load_teacher(config), toy_data, toy_language_model, toy_pool)
 
 
 def content(batch: PseudoBatch) -> Any:
@@ -128,6 +144,26 @@ OPTIONS["dafl"] = {
     **OPTIONS["modified_zskt"], "one_hot_weight": 0.0, "activation_weight": 9.0, "balance_weight": 0.0,
 }
 
+OPTIONS["lm_free"] = {
+    "temperature": 0.1, "top_k": 1, "top_p": 0.05, "repetition_penalty": 9.0, "max_new_tokens": 7,
+}
+OPTIONS["prompt_manual"] = {**OPTIONS["lm_free"], "with_prompt": False}
+OPTIONS["lm_prompt"] = {
+    **OPTIONS["prompt_manual"], "prompt_tokens": 3, "prompt_temperature": 0.2, "prompt_top_p": 0.05,
+}
+OPTIONS["keyword_prompt"] = {
+    **OPTIONS["lm_free"], "with_prompt": False, "templates": ["{keywords} is"], "most": 1, "mix": 1.0, "keywords": 2,
+    "inversions": 0, "invert_steps": 2, "invert_rate": 0.1, "contexts": 0, "common": 60,
+}
+OPTIONS["corpus"] = {"cut": "lines", "max_words": 5, "limit": 4}
+OPTIONS["templated"] = {
+    "templates": ["{label}"], "label_words": "name", "vocabulary": 5, "max_words": 3,
+}
+OPTIONS["mixture"] = {"parts": [{"strategy": "random_tokens", "options": {"max_length": 3}}]}
+OPTIONS["pool"] = {"limit": 9}
+OPTIONS["prompt_rl"] = {**OPTIONS["prompt_manual"], "prompt_tokens": 3, "prompt_top_p": 0.05}
+OPTIONS["class_prompt"] = {**OPTIONS["lm_free"], "template": "{label} , {domain} : "}
+
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
 def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
@@ -142,6 +178,14 @@ def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere = {"mask_weight"}  # acts on the student's loss: test_mask_weight_scales_the_students_loss
     elsewhere |= {"bank_size", "meta_rate", "max_shift"}  # from the second batch on: tests/test_inversion.py
     elsewhere |= {"student_steps"}  # on later batches: tests/test_generators.py
+    # of language models, on texts that end or are dropped: tests/test_language_strategies.py
+    elsewhere |= {"model", "engine", "min_new_tokens", "min_words", "unique", "tries", "generation_batch"}
+    elsewhere |= {"label", "smoothing"}
+    elsewhere |= {"file", "column", "split", "hub_config", "balance", "candidates"}  # tests/test_texts.py
+    elsewhere |= {"folder"}  # tests/test_pool_runs.py
+    if name == "prompt_rl":  # from the first reward on: tests/test_prompter.py
+        elsewhere |= {f.name for part in (PolicyOptions, LearnerOptions, RewardOptions) for f in fields(part)}
+        elsewhere -= {"prompt_top_p"}
     described = {option.name for option in registry.describe(name)[1]}
     assert described - elsewhere == set(OPTIONS[name])
 

@@ -40,20 +40,49 @@ def resolve(reference: str) -> str:
     return reference
 
 
+def located(reference: str, marker: str = "config.json") -> Path:
+    """The path that a reference would stand for on this machine; it need not exist, as for hub names.
+
+    Args:
+        reference: as for :func:`resolve`, or a file.
+        marker: file that tells the folder meant in a package; a pattern such as ``*.gguf``.
+
+    Raises:
+        ConfigError: the package is not installed, or holds nothing of that name.
+    """
+    if packages.is_package_reference(reference):
+        return packages.locate(reference, marker)
+    return Path(reference).expanduser()
+
+
 def guarded(load: Callable[..., T], reference: str, **options: Any) -> T:
     """Call a ``from_pretrained`` and turn its failures into a :class:`ConfigError`.
 
     Raises:
         ConfigError: the model cannot be loaded, for example for want of a network.
     """
-    source = resolve(reference)
+    return attempt(load, resolve(reference), reference, **options)
+
+
+def attempt(load: Callable[..., T], source: str, reference: str, **options: Any) -> T:
+    """As :func:`guarded`, for a folder or hub name that is found already.
+
+    Args:
+        load: a ``from_pretrained``.
+        source: what it is called with.
+        reference: what messages call the model.
+        options: for ``load``.
+
+    Raises:
+        ConfigError: the model cannot be loaded.
+    """
     if not Path(source).is_dir() and not hub.answers():
         options["local_files_only"] = True  # the cache may have it
     try:
         return load(source, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        fix = "check the spelling; without a network give a local folder (teacher=FOLDER) or package:DIST"
+        fix = "check the spelling; without a network give a local folder or package:DIST"
         raise ConfigError(f"the model '{reference}' cannot be loaded", found=first_line, fix=fix) from error
 
 

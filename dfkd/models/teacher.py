@@ -79,7 +79,9 @@ class Teacher:
         return self.classifier.from_embeddings(embeddings, attention_mask)
 
     def label(self, batch: PseudoBatch) -> Tensor:
-        """Logits (B, C) of a pseudo batch, without gradient."""
+        """Logits (B, C) of a pseudo batch, without gradient; those that it brings along cost no query."""
+        if batch.teacher_logits is not None:
+            return batch.teacher_logits.to(self.device)
         if batch.texts is not None:
             return self.from_texts(batch.texts)
         assert batch.embeddings is not None and batch.attention_mask is not None

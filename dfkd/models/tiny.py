@@ -1,4 +1,4 @@
-"""Random-weight tiny encoders of real architectures, made in milliseconds: for tests and smoke runs."""
+"""Random-weight tiny models of real architectures, made in milliseconds: for tests and smoke runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Sequence
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dfkd.errors import ConfigError, suggestion
 
@@ -21,6 +21,15 @@ SIZES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": WIDTH, "hidden_dim": 2 * WIDTH, "n_heads": HEADS},
     "albert": {"embedding_size": 16},
 }
+
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": WIDTH, "n_head": HEADS, "n_positions": POSITIONS},
+    "llama": {"num_key_value_heads": 2}, "qwen2": {"num_key_value_heads": 2},
+    "opt": {"ffn_dim": 2 * WIDTH, "word_embed_proj_dim": WIDTH},
+}
+END, UNKNOWN = "<|endoftext|>", "<unk>"
+PUNCTUATION = '"\'(),-.:;!?'
+SHARP = 0.3  # spread of a language model's weights: with less, it finds all tokens nearly alike
 
 
 def wordpiece(texts: Sequence[str], size: int = 400) -> PreTrainedTokenizerFast:
@@ -82,6 +91,61 @@ def build(folder: Path, texts: Sequence[str], model_type: str = "bert", layers: 
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     AutoModel.from_config(config).save_pretrained(folder)
+    torch.set_rng_state(state)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def words(texts: Sequence[str], size: int = 400) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words and punctuation marks, with an end-of-text token that begins texts as well.
+
+    Args:
+        texts: any text.
+        size: entries of the vocabulary, at most.
+    """
+    splitter = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower()))
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    entries = list(dict.fromkeys([END, UNKNOWN, *PUNCTUATION, *frequent]))[:size]
+    vocabulary = {entry: index for index, entry in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = splitter  # type: ignore[assignment]
+    tokenizer.decoder = decoders.WordPiece(cleanup=False)  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=UNKNOWN)
+
+
+def build_language_model(
+    folder: Path, texts: Sequence[str], model_type: str = "gpt2", layers: int = 2, seed: int = 0
+) -> Path:
+    """Write a causal language model with random weights and a tokenizer of the words of ``texts``.
+
+    Args:
+        folder: is made if need be.
+        texts: what the vocabulary comes from.
+        model_type: one of ``LANGUAGE_MODELS``.
+        layers: number of layers.
+        seed: of the weights.
+
+    Returns:
+        ``folder``, which transformers can load.
+
+    Raises:
+        ConfigError: unknown architecture.
+    """
+    if model_type not in LANGUAGE_MODELS:
+        raise ConfigError(f"no tiny '{model_type}'", fix=suggestion(model_type, LANGUAGE_MODELS))
+    tokenizer = words(texts)
+    common = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": HEADS}
+    sizes = LANGUAGE_MODELS[model_type] if model_type == "gpt2" else {**common, **LANGUAGE_MODELS[model_type]}
+    spread = "init_std" if model_type == "opt" else "initializer_range"
+    config = AutoConfig.for_model(
+        model_type, vocab_size=len(tokenizer), num_hidden_layers=layers, max_position_embeddings=POSITIONS,
+        bos_token_id=0, eos_token_id=0, pad_token_id=None, **{spread: SHARP}, **sizes,
+    )
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     torch.set_rng_state(state)
     tokenizer.save_pretrained(folder)
     return Path(folder)

@@ -34,6 +34,19 @@ RULES = (
     Rule("class_collapse", "class_entropy", lambda mean: mean < 0.5,
          "the teacher sees hardly more than one class in the samples",
          "strategy.targets=hard draws the classes evenly; a lower strategy.guess_rate, or more strategy.guess_steps"),
+    Rule("texts_off_balance", "text_class_entropy", lambda mean: mean < 0.6,
+         "the texts are of few of the teacher's classes",
+         "strategy.balance where the strategy has it; other prompts (data.prompts); or strategy=mixture with "
+         "random_tokens or templated among its parts"),
+    Rule("texts_too_long", "over_length", lambda mean: mean > 0.5,
+         "the teacher sees most texts cut",
+         "a lower strategy.max_new_tokens or strategy.max_words, or a higher data.max_length"),
+    Rule("texts_empty", "empty", lambda mean: mean > 0.05,
+         "there are texts without a word",
+         "a higher strategy.min_new_tokens or strategy.min_words; or other prompts (data.prompts)"),
+    Rule("texts_repeat", "distinct_2", lambda mean: mean < 0.3,
+         "the texts say the same words over and over",
+         "a higher strategy.temperature or strategy.top_p, strategy.repetition_penalty=1.2; or more prompts"),
     Rule("no_confidence", "teacher_excess", lambda mean: mean < 0.05,
          "the teacher is undecided on nearly all samples",
          "more strategy.guess_steps, a higher strategy.guess_rate, or shorter samples (strategy.max_length)"),
@@ -50,6 +63,21 @@ RULES = (
     Rule("nothing_to_learn", "kd", lambda mean: mean < 0.002,
          "the student already answers as the teacher does on fresh samples",
          "harder samples: strategy.start=tokens, strategy.targets=dirichlet, fewer strategy.guess_steps"),
+    Rule("prompter_collapse", "policy_entropy", lambda mean: mean < 0.5,
+         "the prompter hardly chooses any more: it writes the same prompts over and over",
+         "a higher strategy.kl_weight, a lower strategy.policy_rate, or strategy.repetition_weight=0.1"),
+    Rule("prompts_repeat", "prompt_distinct", lambda mean: mean < 0.2,
+         "the prompts of a batch are nearly all alike",
+         "strategy.repetition_weight=0.1, a higher strategy.kl_weight, or longer prompts (strategy.prompt_tokens)"),
+    Rule("prompter_runs_away", "policy_kl", lambda mean: mean > 3,
+         "the prompter left what the language model would write: its prompts are no language any more",
+         "a higher strategy.kl_weight, a lower strategy.policy_rate, or strategy.prompt_top_p=0.9"),
+    Rule("prompted_collapse", "prompted_class_entropy", lambda mean: mean < 0.5,
+         "the prompts lead to hardly more than one class of the teacher",
+         "strategy.balance_weight=0.1 rewards the classes that are missing; or a higher strategy.kl_weight"),
+    Rule("texts_too_short", "dropped_short", lambda mean: mean > 0.5,
+         "most texts are too short, and are made in vain",
+         "a higher strategy.min_new_tokens, or a lower strategy.min_words"),
 )
 
 
@@ -99,6 +127,10 @@ class Alarms:
         if not record.get("fresh", True):
             return []
         facts = {**record, "teacher_excess": record.get("teacher_confidence", 1.0) - 1 / self.classes}
+        if "policy_entropy" in facts and "class_entropy" in facts:  # a prompter has remedies of its own
+            facts["prompted_class_entropy"] = facts.pop("class_entropy")
+        if "distinct_words" in facts and "class_entropy" in facts:  # texts have remedies of their own
+            facts["text_class_entropy"] = facts.pop("class_entropy")
         risen = [self._check(rule, facts) for rule in RULES if rule.fact in facts]
         return [alarm for alarm in risen if alarm is not None]
 

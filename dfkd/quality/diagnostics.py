@@ -6,6 +6,7 @@ Shapes: B samples, L positions, D embedding width, C classes, V vocabulary entri
 from __future__ import annotations
 
 import math
+from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,8 @@ class Diagnostics:
             ``embedding_deviation`` (both as a share of the vocabulary's own), ``embedding_shift`` (distance of the
             means, as a share of the vocabulary's deviation), ``pairwise_cosine``, and ``pairwise_square``, the mean
             square of that cosine: a batch of one sample and its mirror image has a cosine of 0. For texts also
-            ``distinct_words``: different words as a share of all.
+            ``distinct_words`` and ``distinct_2``: different words and pairs of neighbouring words as a share of all;
+            ``over_length``: share of texts that the teacher sees cut; ``empty``: share of texts without a word.
         """
         probabilities = feedback.teacher_logits.float().softmax(dim=1)
         facts = {
@@ -50,7 +52,16 @@ class Diagnostics:
         batch = feedback.batch
         if batch.embeddings is not None:
             return {**facts, **self._scale(batch)}
-        return {**facts, "distinct_words": distinct_words(batch.texts or ())}
+        texts = batch.texts or ()
+        facts |= {"distinct_words": distinct_words(texts), "distinct_2": distinct_pairs(texts)}
+        return {**facts, "over_length": self._over_length(texts), "empty": empty_share(texts)}
+
+    def _over_length(self, texts: Sequence[Text]) -> float:
+        """Share of texts with more tokens than the teacher reads."""
+        first: list[str] = [text if isinstance(text, str) else text[0] for text in texts]
+        second = None if isinstance(texts[0], str) else [text[1] for text in texts]
+        ids = self.teacher.tokenizer(first, second, truncation=False, verbose=False)["input_ids"]
+        return sum(len(row) > self.teacher.max_length for row in ids) / len(texts)
 
     def token_bridge(self, feedback: Feedback) -> dict[str, float]:
         """How far the teacher's predictions move when embeddings are replaced by their nearest tokens.
@@ -121,7 +132,26 @@ def pairwise_cosines(embeddings: Tensor, mask: Tensor, mean: Tensor) -> dict[str
     return {"pairwise_cosine": float(cosines.mean()), "pairwise_square": float(cosines.square().mean())}
 
 
-def distinct_words(texts: tuple[Text, ...]) -> float:
+def distinct_words(texts: Sequence[Text]) -> float:
     """Different words as a share of all words of some texts; 0 where there is none."""
-    words = [word for text in texts for word in (text if isinstance(text, str) else " ".join(text)).split()]
+    words = [word for text in texts for word in words_of(text)]
     return len(set(words)) / len(words) if words else 0.0
+
+
+def distinct_pairs(texts: Sequence[Text]) -> float:
+    """Different pairs of neighbouring words as a share of all; 1 where there is none, as nothing repeats there.
+
+    Source: distinct-2 of Li et al., NAACL 2016 (arXiv:1510.03055), there a share of all words.
+    """
+    pairs = [pair for text in texts for pair in zip(words_of(text), words_of(text)[1:])]
+    return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+def empty_share(texts: Sequence[Text]) -> float:
+    """The share of texts without a word."""
+    return sum(not words_of(text) for text in texts) / len(texts)
+
+
+def words_of(text: Text) -> list[str]:
+    """The words of a text, or of both texts of a pair."""
+    return (text if isinstance(text, str) else " ".join(text)).split()

@@ -11,7 +11,7 @@ import numpy
 
 from dfkd.errors import ConfigError
 from dfkd.evaluate.scores import unpacked
-from dfkd.report.results import Missing, Result
+from dfkd.report.results import Missing, Result, spent
 from dfkd.report.statistics import Correct, Difference, Interval, accuracy, holm, paired_difference
 from dfkd.report.table import CEILING, FLOOR, gap_closed
 
@@ -89,9 +89,7 @@ def _group(student: str, data: str, by_strategy: Mapping[str, list[Result]]) -> 
             gap=gap_closed(means[name], means.get(FLOOR), means.get(CEILING)),
             difference=differences.get(name),
             p=corrected.get(name),
-            queries=statistics.fmean(
-                run.content["queries"]["train"] + run.content["queries"]["heldout"] for run in runs
-            ),
+            queries=statistics.fmean(spent(run.content["queries"]) for run in runs),
             seconds=statistics.fmean(
                 run.content["seconds"]["train"] + run.content["seconds"].get("heldout", 0.0) for run in runs
             ),

@@ -1,10 +1,10 @@
-"""A look into a run: its alarms, how its pseudo samples changed, and samples by class, early against late."""
+"""A look into a run: alarms, notes, how its pseudo samples changed, and samples by class over its course."""
 
 from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -38,6 +38,7 @@ def inspect_run(path: Path, per_class: int = 3) -> Group:
         raise ConfigError(f"nothing to inspect in '{path}'", expected="a run with metrics.jsonl", found=found, fix=fix)
     parts: list[RenderableType] = [Text(f"{folder.path}, {metrics[-1]['step'] + 1} steps")]
     parts += [Text(f"alarm, {alarm_line(alarm)}", style="yellow") for alarm in folder.read_log("alarms")]
+    parts += [Text("\n".join(notes_lines(folder.read_notes())))] if folder.read_notes() else []
     return Group(*parts, facts_table(metrics), samples_table(folder.read_log("samples"), per_class))
 
 
@@ -70,16 +71,45 @@ def facts_table(metrics: Sequence[Record]) -> Table:
 
 
 def samples_table(samples: Sequence[Record], per_class: int) -> Table:
-    """Samples by the teacher's class, those of the earliest steps against those of the latest."""
+    """Samples by the teacher's class over the course of the training: of the first, the middle and the last steps.
+
+    Prompts, rewards and the parts of a mixture have columns where there are some.
+    """
     title = "samples by the teacher's class (embeddings: their nearest tokens)"
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", show_lines=True)
-    for heading in ("class", "step", "confidence"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
+    further = [name for name in ("strategy", "reward", "prompt") if any(name in sample for sample in samples)]
+    for heading in ("class", "step", "confidence", *further):
+        table.add_column(heading, justify="right" if heading in ("step", "confidence", "reward") else "left")
     table.add_column("sample", overflow="fold")
     for name in dict.fromkeys(sample["teacher_class"] for sample in samples):
         of_class = sorted((s for s in samples if s["teacher_class"] == name), key=lambda s: int(s["step"]))
-        late = [sample for sample in of_class[-per_class:] if sample not in of_class[:per_class]]
-        for sample in of_class[:per_class] + late:
-            row = (str(name), str(sample["step"]), f"{sample['confidence']:.2f}", str(sample["text"]))
-            table.add_row(*(escape(cell) for cell in row))
+        for sample in over_the_course(of_class, per_class):
+            row = (str(name), str(sample["step"]), f"{sample['confidence']:.2f}")
+            cells = (*row, *(_cell(sample.get(column)) for column in further), str(sample["text"]))
+            table.add_row(*(escape(cell) for cell in cells))
     return table
+
+
+def over_the_course(samples: Sequence[Record], count: int) -> list[Record]:
+    """The first, the middle and the last ``count`` of some samples, none twice, in their order."""
+    middle = max(0, (len(samples) - count) // 2)
+    places = {*range(count), *range(middle, middle + count), *range(len(samples) - count, len(samples))}
+    return [samples[place] for place in sorted(places) if 0 <= place < len(samples)]
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def notes_lines(notes: Mapping[str, Any], indent: str = "") -> list[str]:
+    """What a strategy has to tell, such as its keywords, as lines; numbers in pairs are left out."""
+    lines = []
+    for name, value in notes.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}:", *notes_lines(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)):
+            shown = (str(item[0] if isinstance(item, (list, tuple)) and item else item) for item in value)
+            lines.append(f"{indent}{name}: {', '.join(shown)}")
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from dfkd.errors import ConfigError
 from dfkd.runs import PARTIAL, read_jsonl
@@ -91,6 +91,11 @@ class Result:
             return read_jsonl(path)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is damaged", expected="JSON lines", found=error, fix=AGAIN) from error
+
+
+def spent(queries: Mapping[str, int]) -> int:
+    """Teacher queries of a run's training and held-out samples, and of the making of the pool that it used."""
+    return queries["train"] + queries["heldout"] + queries.get("synthesis", 0)
 
 
 def collect(folders: Sequence[Path]) -> list[Result]:

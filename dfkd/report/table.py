@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dfkd.report.results import Missing, Result
+from dfkd.report.results import Missing, Result, spent
 
 Setting = tuple[str, str, str, str, str]
 FLOOR, CEILING = "random_tokens", "real_text"
@@ -132,7 +132,7 @@ def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result]
         "gap closed": "n/a" if gap is None else f"{100 * gap:.0f}",
         "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
         "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
-        "queries": _mean(runs, lambda c: c["queries"]["train"] + c["queries"]["heldout"], lambda v, _: f"{v:,.0f}"),
+        "queries": _mean(runs, lambda c: spent(c["queries"]), lambda v, _: f"{v:,.0f}"),
         "seconds": _mean(runs, _seconds, lambda v, _: f"{v:.0f}"),
     }
 

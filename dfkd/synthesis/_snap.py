@@ -15,7 +15,7 @@ from dfkd.losses import prediction_gap
 from dfkd.models.decode import NearestTokens, without_ends
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis.base import Synthesizer
+from dfkd.synthesis.base import Synthesizer, learns_from_student
 
 COMPARED = 16
 
@@ -36,6 +36,11 @@ class Snapped:
     def __init__(self, inner: Synthesizer, teacher: Teacher) -> None:
         self.inner, self.teacher = inner, teacher
         self.nearest = NearestTokens(teacher.classifier, only_pieces=True)
+
+    @property
+    def learns_from_student(self) -> bool:
+        """Whether the strategy does."""
+        return learns_from_student(self.inner)
 
     def synthesize(self, n: int) -> PseudoBatch:
         """``n`` texts, without the special tokens that the embeddings begin and end with."""

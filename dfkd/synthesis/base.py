@@ -1,20 +1,26 @@
 """What a strategy is, and what it may see.
 
 A strategy module holds ``Options`` (a frozen dataclass whose class attributes ``injects`` and ``uses_real_text``
-state the facts), the strategy's class, which takes plain values, and ``build(options, context)``.
+state the facts), the strategy's class, which takes plain values, and ``build(options, context)``. It may also hold
+``check(options, facts)``, which raises a ConfigError where something is missing, before any work.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Protocol, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Mapping, Optional, Protocol, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dfkd.batch import Feedback, PseudoBatch, Text
+from dfkd.errors import ConfigError
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
+
+
+Corpus = Callable[[str, str, str, Optional[str], Optional[int]], Sequence[str]]
+"""Reads texts from outside of the task: (file, column, split, hub_config, limit) -> texts."""
 
 
 class Synthesizer(Protocol):
@@ -22,7 +28,9 @@ class Synthesizer(Protocol):
 
     :class:`Silent` has the methods that many strategies leave empty. A strategy whose samples repeat also has
     ``hold_out(n) -> PseudoBatch | None``: samples that it will never make again, for the judging of the student;
-    ``None`` when it can spare no more. Without it, the trainer sets aside what ``synthesize`` gives.
+    ``None`` when it can spare no more. Without it, the trainer sets aside what ``synthesize`` gives. A strategy that
+    has something to tell has ``notes() -> dict``, plain values for ``notes.json`` and ``dfkd inspect``; one that
+    learns by reward has ``rewards(feedback) -> Tensor | None``, (B,), for the log of samples.
     """
 
     def synthesize(self, n: int) -> PseudoBatch:
@@ -59,6 +67,16 @@ class Silent:
         return ()
 
 
+def learns_from_student(synthesizer: Any) -> bool:
+    """Whether a strategy makes other samples when it hears of the student: it says so, or does not ignore feedback."""
+    said = getattr(synthesizer, "learns_from_student", None)
+    return bool(said) if said is not None else type(synthesizer).observe is not Silent.observe
+
+
+def _no_corpus(*source: Any) -> Sequence[str]:
+    raise ConfigError("there is no way to a corpus here", fix="give Context a corpus")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a strategy may use.
@@ -71,6 +89,13 @@ class Context:
         prompts: the data config's words for prompts.
         real_text: hands out the training texts; raises :class:`~dfkd.errors.DataFreeError` for every strategy
             but ``real_text``.
+        corpus: reads texts from outside of the task: (file, column, split, hub_config, limit) -> texts; raises
+            :class:`~dfkd.errors.DataFreeError` for the task's own.
+        steps: student steps of the run; ``None``: unknown, as where no student is trained.
+        teacher_sha256: fingerprint of the teacher; ``None``: unknown.
+        precision: of the run: ``auto``, ``float32`` or ``bf16``, for models that the strategy loads.
+        trust_remote_code: let hub models run their own code.
+        shared: what several strategies of one run hold in common, such as a language model; by names of their own.
     """
 
     teacher: Teacher
@@ -79,3 +104,32 @@ class Context:
     pair: bool
     prompts: Mapping[str, Any]
     real_text: Callable[[], Sequence[Text]]
+    corpus: Corpus = _no_corpus
+    steps: int | None = None
+    teacher_sha256: str | None = None
+    precision: str = "auto"
+    trust_remote_code: bool = False
+    shared: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run before any weights are loaded, for a strategy module's ``check(options, facts)``.
+
+    Args:
+        labels: C class names.
+        prompts: the data config's words for prompts.
+        pair: whether a sample is a pair of texts.
+        max_length: tokens per text, of the classifiers.
+        trust_remote_code: let hub models run their own code.
+        corpus: as in :class:`Context`.
+        teacher_sha256: as in :class:`Context`.
+    """
+
+    labels: Sequence[str]
+    prompts: Mapping[str, Any]
+    pair: bool = False
+    max_length: int = 128
+    trust_remote_code: bool = False
+    corpus: Corpus = _no_corpus
+    teacher_sha256: str | None = None

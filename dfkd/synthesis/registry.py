@@ -7,7 +7,7 @@ from typing import Any, Mapping
 from dfkd.errors import ConfigError
 from dfkd.plugins import Option, Plugins
 from dfkd.synthesis._snap import Snapped
-from dfkd.synthesis.base import Context, Synthesizer
+from dfkd.synthesis.base import Context, Facts, Synthesizer
 
 STRATEGIES = Plugins("dfkd.synthesis", "strategy")
 INJECTS = ("tokens", "embeddings")
@@ -33,6 +33,17 @@ def options(name: str, values: Mapping[str, Any]) -> Any:
 def describe(name: str) -> tuple[str, list[Option]]:
     """What a strategy does, in a line, and its options with their defaults."""
     return STRATEGIES.describe(name)
+
+
+def check(name: str, options: Any, facts: Facts) -> None:
+    """Ask the strategy ``name``, if its module has a ``check``, whether it can be built, before any work.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    asked = getattr(STRATEGIES.module(name), "check", None)
+    if asked is not None:
+        asked(options, facts)
 
 
 def build(name: str, options: Any, context: Context) -> Synthesizer:

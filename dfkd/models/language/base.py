@@ -63,7 +63,7 @@ class Engine(Protocol):
     """Continues prompts with a frozen language model."""
 
     generated_tokens: int
-    """New tokens made so far."""
+    """New tokens drawn so far, those that ended a text included."""
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
         """Continue each prompt.
@@ -73,6 +73,20 @@ class Engine(Protocol):
             seeds: B seeds, one a prompt: a text does not depend on what else is in its batch.
             sampling: how to draw.
         """
+
+
+def start_of(tokenizer: Any, opening: str | None = None) -> list[int]:
+    """The ids that begin every text.
+
+    Args:
+        tokenizer: of the language model.
+        opening: what begins them, special tokens by their names; ``None``: the token for the beginning of a text, else
+            the one that ends a text before it.
+    """
+    if opening is not None:
+        return [int(index) for index in tokenizer(opening, add_special_tokens=False)["input_ids"]]
+    first = tokenizer.bos_token_id
+    return [int(tokenizer.eos_token_id if first is None else first)]
 
 
 @dataclass
@@ -98,8 +112,7 @@ class LanguageModel:
     @property
     def start(self) -> list[int]:
         """The ids that begin every text: the token for it, else the one that ends a text before it."""
-        first = self.tokenizer.bos_token_id
-        return [int(self.tokenizer.eos_token_id if first is None else first)]
+        return start_of(self.tokenizer)
 
     @contextmanager
     def frozen(self) -> Iterator[Any]:

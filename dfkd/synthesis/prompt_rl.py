@@ -1,0 +1,204 @@
+"""A topic prompter, reinforced where the student still fails, and the texts that a frozen language model makes of it.
+
+Shapes: B texts, P prompt tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+
+import torch
+from torch import Tensor
+
+from dfkd.batch import Feedback, PseudoBatch
+from dfkd.config import require
+from dfkd.errors import ConfigError
+from dfkd.models.language import load
+from dfkd.models.language.base import LanguageModel
+from dfkd.models.split import Output
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis import _language
+from dfkd.synthesis._inversion import still
+from dfkd.synthesis._language import PromptedOptions
+from dfkd.synthesis._prompt_policy import PolicyOptions, build_policy
+from dfkd.synthesis._prompt_reward import Reward, RewardOptions, distinct_pairs
+from dfkd.synthesis._reinforce import Learner, LearnerOptions
+from dfkd.synthesis._writer import ANY, Draft, Writer
+from dfkd.synthesis.base import Context, Facts, Silent
+
+if TYPE_CHECKING:
+    import numpy
+
+
+@dataclass(frozen=True)
+class Options(PromptedOptions, PolicyOptions, LearnerOptions, RewardOptions):
+    """A reinforced prompter.
+
+    How texts are written: ``PromptedOptions``; who writes the prompts: ``PolicyOptions``; how it learns:
+    ``LearnerOptions``; and from what: ``RewardOptions``.
+
+    Args:
+        prompt_tokens: P, tokens of a prompt; the method's are 3 to 6.
+    """
+
+    prompt_tokens: int = 5
+
+    def __post_init__(self) -> None:
+        for part in (PromptedOptions, PolicyOptions, LearnerOptions, RewardOptions):
+            part.__post_init__(self)
+        require(self.prompt_tokens >= 1, "strategy.prompt_tokens", "1 or more", self.prompt_tokens)
+
+
+class Waiting(NamedTuple):
+    """A batch whose reward is still to come: its texts, prompts (B, P), and what is logged with it."""
+
+    texts: Sequence[Any]
+    prompts: Tensor
+    facts: dict[str, float]
+
+
+class PromptRl(Silent):
+    """Prompter -> prompts -> texts -> teacher and student -> reward -> prompter.
+
+    Each batch is written by the prompter as it is. Once the student has answered, the reward of the batch's texts moves
+    the prompter. Texts that are dropped (too few words, duplicates) give no reward.
+
+    Args:
+        teacher: asked by :meth:`score` alone.
+        student: likewise; its parameters get no gradient here.
+        writer: makes texts of prompts; its generator is that of the prompts as well.
+        learner: the prompter's policy, and how it learns.
+        reward: of prompts.
+        prompt_tokens: P.
+
+    Source: Ma et al., IJCAI 2022 (PromptDFD, arXiv:2205.07523), section 3 and figure 2: an autoregressive policy writes
+    prompts of a few tokens, a frozen language model continues them, the reward moves the prompter alone and
+    distillation the student alone. The policy, the learner, the form of the reward and all numbers are ours: the
+    paper's code is not public.
+    """
+
+    def __init__(
+        self, teacher: Teacher, student: Any, writer: Writer, learner: Learner, reward: Reward, prompt_tokens: int
+    ) -> None:
+        self.teacher, self.student, self.writer = teacher, student, writer
+        self.learner, self.reward, self.prompt_tokens = learner, reward, prompt_tokens
+        self.waiting: Waiting | None = None
+        self.last_rewards: Tensor | None = None
+
+    def synthesize(self, n: int) -> PseudoBatch:
+        """Write ``n`` prompts, and a text from each."""
+        batch, drafts = self.writer.write([ANY] * n, lambda labels: self._drafts(self.draw(len(labels))))
+        prompts = [draft.tokens[len(self.writer.source.start) :] for draft in drafts]
+        # the facts stay in our hands: observe() adds what is known once the student has answered
+        facts = {**batch.info, "prompt_distinct": distinct_pairs(prompts)}
+        self.waiting = Waiting(batch.texts or (), torch.tensor(prompts), facts)
+        return replace(batch, info=facts)
+
+    def draw(self, n: int) -> Tensor:
+        """Prompts (n, P) of the policy as it is."""
+        from dfkd.synthesis._prompt_environment import VectorPromptEnvironment, later, roll_out
+
+        policy, generator = self.learner.policy, self.writer.generator
+        caches = policy.caches()
+        environments = VectorPromptEnvironment(n, policy.vocabulary, self.prompt_tokens, later)
+        self.writer.generated_tokens += n * self.prompt_tokens
+        return roll_out(environments, lambda tokens: policy.act(tokens, generator, caches))[0]
+
+    def observe(self, feedback: Feedback) -> None:
+        """Reward the prompts of the batch that was made last; the prompts of replayed texts were another policy's."""
+        waiting, self.last_rewards = self.waiting, None
+        if waiting is None or not feedback.fresh or feedback.batch.texts != waiting.texts:
+            return
+        self.waiting = None
+        rewards = self.reward(waiting.prompts, feedback.teacher_logits, feedback.student_logits)
+        waiting.facts.update(reward=float(rewards.mean()), **self.learner.update(waiting.prompts, rewards))
+        self.last_rewards = rewards.detach()
+
+    def rewards(self, feedback: Feedback) -> Tensor | None:
+        """The rewards (B,) of the batch just observed; ``None`` for replayed ones."""
+        return self.last_rewards if feedback.fresh else None
+
+    def score(self, prompts: numpy.ndarray) -> numpy.ndarray:
+        """Rewards (n,) of prompts (n, P) with the student as it is: what another agent can be trained on.
+
+        It is the ``score`` of :class:`~dfkd.synthesis._prompt_environment.VectorPromptEnvironment`.
+        """
+        tokens = torch.from_numpy(prompts)
+        drafts = self._drafts(tokens)
+        batch, _ = self.writer.write(range(len(drafts)), lambda places: [drafts[place] for place in places])
+        with torch.no_grad(), still(self.student):
+            student = self.student.from_batch(batch)
+        logits = student.logits if isinstance(student, Output) else student
+        rewards: numpy.ndarray = self.reward(tokens, self.teacher.label(batch), logits).numpy()
+        return rewards
+
+    def _drafts(self, prompts: Tensor) -> list[Draft]:
+        """What the writer continues, of prompts (n, P)."""
+        source = self.writer.source
+        return [Draft((*source.start, *prompt), source.text(prompt)) for prompt in prompts.tolist()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The writer with the generator; policy, optimizer and baseline; the reward's memory."""
+        parts = {"writer": self.writer, "learner": self.learner, "reward": self.reward}
+        return {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to the state of :meth:`state_dict`; a batch that waited for its reward gets none."""
+        self.writer.load_state_dict(state["writer"])
+        self.learner.load_state_dict(state["learner"])
+        self.reward.load_state_dict(state["reward"])
+        self.waiting = None
+
+
+def check(options: Options, facts: Facts) -> None:
+    """Whether the strategy can be built, before any work.
+
+    Raises:
+        ConfigError: lists what is missing: a package, the language model, its engine, or single texts.
+    """
+    problems = missing_packages(options.policy)
+    try:
+        _language.check(options, facts)
+    except ConfigError as error:
+        problems.append(error)
+    if problems:
+        raise ConfigError.joined(problems)
+
+
+def missing_packages(policy: str) -> list[ConfigError]:
+    """What is not installed of what a policy needs."""
+    needed = ["gymnasium"] + (["peft"] if policy == "lora" else [])
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    fix = "pip install 'dfkd[lm]'"
+    return [ConfigError(f"strategy prompt_rl: the package '{name}' is missing", fix=fix) for name in missing]
+
+
+def build(options: Options, context: Context) -> PromptRl:
+    """Load the language model and put the policy on it.
+
+    Raises:
+        ConfigError: as :func:`check`; or another strategy of the run has adapters on the language model already.
+    """
+    missing = missing_packages(options.policy)
+    if missing:
+        raise ConfigError.joined(missing)
+    source = _language.content_generator(options, context)
+    writer = Writer(source, options.filters(), context.generator, options.with_prompt)
+    policy = build_policy(_policy_model(options, context), options, context.generator, source.start)
+    reward = Reward(options, len(context.teacher.labels))
+    return PromptRl(
+        context.teacher, context.student, writer, Learner(policy, options), reward, options.prompt_tokens
+    )
+
+
+def _policy_model(options: Options, context: Context) -> LanguageModel:
+    """The model that the prompter is built on: the engine's own; a copy where the engine keeps its weights apart."""
+    key = ("language model", "transformers", options.model)
+    if key not in context.shared:  # vllm
+        context.shared[key] = load.load(
+            options.model, context.teacher.device, context.precision, context.trust_remote_code
+        )
+    model: LanguageModel = context.shared[key]
+    return model

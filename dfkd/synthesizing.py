@@ -1,0 +1,294 @@
+"""Pools of pseudo texts: made by a strategy and labelled by the teacher, once, for many students."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+from accelerate import Accelerator
+
+from dfkd import config as configs
+from dfkd import pipeline, runs, seeding, tasks, teaching, text_pool
+from dfkd.batch import PseudoBatch
+from dfkd.config import RunConfig, require
+from dfkd.doors import Parts, synthesis_context
+from dfkd.duplicates import Duplicates
+from dfkd.errors import ConfigError, DfkdError, suggestion
+from dfkd.models import device, sources
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis import registry
+from dfkd.synthesis.base import Synthesizer, learns_from_student
+
+Progress = Callable[[int, int], None]
+PATIENCE = 20  # batches in a row without a new text
+NO_STUDENT = ("student", "train", "evaluate", "run", "runs")
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How a pool is made.
+
+    Args:
+        out: folder of the pool.
+        samples: texts to make; more can be added later by the same command.
+        batch_size: texts at a time.
+        near_duplicates: drop a text whose Jaccard similarity with an earlier one is estimated at this or more; 0:
+            drop only those that are the same.
+        checkpoint_every: batches between checkpoints.
+    """
+
+    out: str = ""
+    samples: int = 0
+    batch_size: int = 64
+    near_duplicates: float = 0.8
+    checkpoint_every: int = 5
+
+    def __post_init__(self) -> None:
+        require(bool(self.out), "out", "the folder of the pool", "nothing")
+        for name in ("samples", "batch_size", "checkpoint_every"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        in_range = 0 <= self.near_duplicates <= 1
+        require(in_range, "near_duplicates", "a similarity in [0, 1]", self.near_duplicates)
+
+
+def load_config(overrides: Sequence[str]) -> tuple[PoolSettings, RunConfig]:
+    """The settings of a pool, and what they share with those of a run: data, teacher, strategy, seed, device.
+
+    Raises:
+        ConfigError: lists every problem found.
+    """
+    given = configs.parse_overrides(overrides)
+    own = {field.name for field in dataclasses.fields(PoolSettings)}
+    shared = {field.name for field in dataclasses.fields(configs.Settings)} - set(NO_STUDENT) | {"data", "strategy"}
+    problems = [
+        ConfigError(f"unknown key '{key}'", fix=suggestion(key, own | shared))
+        for key in given if key.partition(".")[0] not in own | shared
+    ]
+    settings, found = configs.typed(PoolSettings, {key: value for key, value in given.items() if key in own})
+    config: RunConfig | None = None
+    try:
+        rest = [text for text in overrides if text.partition("=")[0].partition(".")[0] in shared]
+        config = pipeline.load_config(rest)
+    except ConfigError as error:
+        problems.append(error)
+    if problems + found:
+        raise ConfigError.joined(problems + found)
+    assert settings is not None and config is not None
+    return settings, config
+
+
+def synthesize(
+    settings: PoolSettings, config: RunConfig, progress: Progress = lambda done, total: None
+) -> dict[str, Any]:
+    """Make what of the pool is not there yet; a finished one is only read.
+
+    Args:
+        settings: of the pool.
+        config: data, teacher, strategy, seed and device; what it says of a student is not read.
+        progress: called with (samples stored, samples wanted).
+
+    Returns:
+        The content of ``pool.json``.
+
+    Raises:
+        ConfigError: something is wrong, the folder holds something else, or the strategy needs a student or makes
+            embeddings.
+        DfkdError: the strategy gives no new texts any more.
+    """
+    folder = Path(settings.out).expanduser()
+    wanted = _wanted(settings, config)
+    there = _there(folder, wanted)
+    if there is not None and there["finished"] and there["samples"] >= settings.samples:
+        return there
+    log = tasks.access_log(folder)
+    parts = pipeline.preflight(config, log, with_student=False)
+    _refuse(parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    with runs.full_disk_reported(folder):
+        held = runs.lock(folder, f"the pool '{folder}'", "choose another folder with out=FOLDER")
+        try:
+            return Maker(settings, parts, folder, wanted).make(progress)
+        finally:
+            held.close()
+
+
+def _wanted(settings: PoolSettings, config: RunConfig) -> dict[str, Any]:
+    """What decides over a pool's content, but for how much of it there is."""
+    kept = configs.to_dict(config)
+    for name in (*NO_STUDENT, "threads"):
+        kept.pop(name)
+    made = {name: getattr(settings, name) for name in ("batch_size", "near_duplicates")}
+    return {**kept, **made, "teacher_sha256": sources.fingerprint(config.teacher)}
+
+
+def _there(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of a pool that was begun in the folder with this very config; ``None`` where there is nothing."""
+    facts = text_pool.read_facts(folder)
+    if facts is None:
+        if folder.exists() and (not folder.is_dir() or any(not _ours(path) for path in folder.iterdir())):
+            fix = "choose another with out=FOLDER"
+            raise ConfigError(f"'{folder}' is there already and is no pool", expected="a new folder", fix=fix)
+        return None
+    changes = runs.changes_between(facts["config"], wanted)
+    if changes:
+        fix = "choose another folder with out=FOLDER, or remove that one"
+        raise ConfigError(f"the pool '{folder}' was made with another config", found=changes, fix=fix)
+    return facts
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file may be there before the first facts are: a kill may come early."""
+    return path.name in ("lock", "access.jsonl", text_pool.SAMPLES, f"{text_pool.FACTS}.tmp")
+
+
+def _refuse(parts: Parts) -> None:
+    name, options = parts.config.strategy.name, parts.strategy_options
+    if options.injects == "embeddings":
+        fix = "add strategy.snap=true where the strategy has it, or take one that makes texts ('dfkd strategies')"
+        raise ConfigError(f"strategy '{name}' makes embeddings", expected="texts", found="embeddings", fix=fix)
+    if options.uses_real_text:
+        fix = "run it directly: dfkd run strategy=real_text"
+        raise ConfigError(f"strategy '{name}' hands out the task's own texts, which are no pseudo data", fix=fix)
+
+
+class NoStudent:
+    """Stands where a strategy expects the student.
+
+    Args:
+        strategy: its name, for the message.
+    """
+
+    def __init__(self, strategy: str) -> None:
+        self._strategy = strategy
+
+    def __getattr__(self, name: str) -> Any:
+        raise _needs_student(self._strategy)
+
+
+def _needs_student(strategy: str) -> ConfigError:
+    return ConfigError(
+        f"strategy '{strategy}' learns from the student, and a pool is made without one",
+        expected="a strategy whose samples do not depend on a student",
+        fix=f"run it directly: dfkd run strategy={strategy}; an untrained student would steer it nowhere",
+    )
+
+
+class Maker:
+    """Makes a pool, from its last checkpoint if there is one.
+
+    Args:
+        settings: of the pool.
+        parts: what was checked.
+        folder: of the pool, locked.
+        wanted: what ``pool.json`` says of how the pool is made.
+    """
+
+    def __init__(self, settings: PoolSettings, parts: Parts, folder: Path, wanted: dict[str, Any]) -> None:
+        self.settings, self.parts, self.folder, self.wanted = settings, parts, folder, wanted
+        config = parts.config
+        self.duplicates = Duplicates(settings.near_duplicates)
+        self.accelerator: Accelerator = device.accelerator(config.device, config.precision, config.threads)
+        self.teacher: Teacher = teaching.load_teacher(config)
+        self.teacher.classifier.to(self.accelerator.device)
+        seeding.seed_globals(config.seed)
+        context = synthesis_context(parts, self.teacher, NoStudent(config.strategy.name), steps=None)
+        self.synthesizer: Synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
+        if learns_from_student(self.synthesizer):
+            raise _needs_student(config.strategy.name)
+        self.samples = text_pool.samples_of(folder)
+        self.batches = self.stale = 0
+        self.seconds = 0.0
+
+    def make(self, progress: Progress) -> dict[str, Any]:
+        """Fill the pool.
+
+        Raises:
+            DfkdError: no new texts come any more; what is there is kept.
+        """
+        self._restore()
+        started = time.perf_counter() - self.seconds
+        progress(len(self.samples), self.settings.samples)
+        while len(self.samples) < self.settings.samples:
+            self._one_batch()
+            self.seconds = time.perf_counter() - started
+            progress(len(self.samples), self.settings.samples)
+            if self.batches % self.settings.checkpoint_every == 0 or self.stale >= PATIENCE:
+                self._checkpoint()
+            self._refuse_standstill()
+        self._checkpoint()
+        facts = self._facts(finished=True)
+        text_pool.write_facts(self.folder, facts)
+        return facts
+
+    def _one_batch(self) -> None:
+        """Make a batch, and store what is new in it with the teacher's predictions."""
+        with self.accelerator.autocast():
+            batch = self.synthesizer.synthesize(self.settings.batch_size)
+            self._refuse_own_labels(batch)
+            kept = self._new(batch)
+            if kept is not None:
+                self.samples.append(kept, self.teacher.label(kept).float(), self.batches)
+        self.stale = 0 if kept is not None else self.stale + 1
+        self.batches += 1
+
+    def _refuse_own_labels(self, batch: PseudoBatch) -> None:
+        if batch.label_logits is not None:
+            name = self.parts.config.strategy.name
+            fix = f"leave it to the teacher: strategy.label=teacher; or run it directly: dfkd run strategy={name}"
+            problem = f"strategy '{name}' labels its samples itself, and a pool holds the teacher's labels"
+            raise ConfigError(problem, fix=fix)
+
+    def _new(self, batch: PseudoBatch) -> PseudoBatch | None:
+        """The samples of a batch that are new, and still wanted; ``None`` without any."""
+        missing = self.settings.samples - len(self.samples)
+        places = self.duplicates.new(batch.texts or ())[:missing]
+        if not places:
+            return None
+        return replace(batch.rows(places), strategy=batch.strategy or self.parts.config.strategy.name)
+
+    def _refuse_standstill(self) -> None:
+        if self.stale >= PATIENCE:
+            count = len(self.samples)
+            raise DfkdError(
+                f"strategy '{self.parts.config.strategy.name}' gives no new texts any more: {PATIENCE} batches of "
+                f"duplicates after {count} samples\n  kept: {count} samples in {self.folder}\n  what to do: "
+                f"samples={count} takes the pool as it is; near_duplicates=0 or other options of the strategy give more"
+            )
+
+    def _checkpoint(self) -> None:
+        runs.save_checkpoint(self.folder, self.batches, {
+            "samples": self.samples.state_dict(), "synthesizer": self.synthesizer.state_dict(),
+            "queries": dict(self.teacher.queries), "dropped": self.duplicates.counts(), "batches": self.batches,
+            "generators": seeding.global_state(), "seconds": self.seconds,
+        })
+        text_pool.write_facts(self.folder, self._facts(finished=False))
+
+    def _restore(self) -> None:
+        """Go back to the last checkpoint, or to the very start: what was written after it is dropped."""
+        content = runs.load_checkpoint(self.folder)
+        self.samples.load_state_dict(content["samples"] if content else {"sizes": []})
+        if content is None:
+            return
+        self.batches, self.seconds = content["batches"], content["seconds"]
+        self.synthesizer.load_state_dict(content["synthesizer"])
+        self.teacher.queries.update(content["queries"])
+        self.duplicates.restore(content["dropped"])
+        for batch, _ in self.samples.batches():
+            self.duplicates.remember(batch.texts or ())
+        seeding.restore_global_state(content["generators"])
+
+    def _facts(self, finished: bool) -> dict[str, Any]:
+        """The content of ``pool.json``."""
+        notes = getattr(self.synthesizer, "notes", None)
+        config = self.parts.config
+        return {
+            "finished": finished, "samples": len(self.samples), "strategy": config.strategy.label,
+            "labels": list(config.data.labels), "max_length": config.data.max_length,
+            "pair": len(config.data.text) == 2, "teacher_sha256": self.wanted["teacher_sha256"],
+            "queries": dict(self.teacher.queries), "dropped": self.duplicates.counts(), "batches": self.batches,
+            "seconds": self.seconds, "notes": notes() if notes is not None else None, "config": self.wanted,
+            "files": self.samples.state_dict(),
+        }

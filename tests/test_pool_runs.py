@@ -1,0 +1,407 @@
+"""Pools of texts: made, killed, gone on with, added to; students distilled from them without a further query."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import pyarrow
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dfkd import cli, pipeline, runs, seeding, synthesizing, teaching, text_pool
+from dfkd.batch import PseudoBatch
+from dfkd.duplicates import Duplicates, plain
+from dfkd.errors import Busy, ConfigError, DfkdError
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis import registry
+from dfkd.synthesis.base import Context
+from dfkd.synthesis.random_tokens import RandomTokens
+
+FAST = ["device=cpu", "precision=float32", "batch_size=8", "checkpoint_every=2"]
+
+
+@pytest.fixture
+def given(toy_teacher: Path, tmp_path: Path) -> list[str]:
+    """Settings of a pool of 40 random texts."""
+    words = ["strategy=random_tokens", "strategy.max_length=12"]
+    return ["data=toy", f"teacher={toy_teacher}", *words, *FAST, "samples=40", f"out={tmp_path / 'pool'}"]
+
+
+def make(overrides: list[str], **changed: Any) -> dict[str, Any]:
+    settings, config = synthesizing.load_config([*overrides, *(f"{name}={value}" for name, value in changed.items())])
+    return synthesizing.synthesize(settings, config)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for path in sorted((folder / "samples").glob("*.arrow")):
+        found += pyarrow.ipc.open_file(str(path)).read_all().to_pylist()
+    return found
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((folder / "samples").glob("*.arrow"))]
+
+
+def teacher_of(toy_teacher: Path) -> Teacher:
+    return teaching.load_teacher(pipeline.load_config(["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens"]))
+
+
+# making
+
+def test_a_pool_holds_texts_and_the_teachers_predictions(given: list[str], toy_teacher: Path, tmp_path: Path) -> None:
+    facts = make(given)
+    stored = rows(tmp_path / "pool")
+    assert len(stored) == facts["samples"] == 40 and facts["finished"]
+    assert facts["labels"] == ["weather", "food", "sport"]
+    assert {row["strategy"] for row in stored} == {"random_tokens"} and {row["reward"] for row in stored} == {None}
+    assert [row["step"] for row in stored] == sorted(row["step"] for row in stored)
+    logits = teacher_of(toy_teacher).from_texts([row["text"] for row in stored])
+    assert torch.allclose(torch.tensor([row["teacher_logits"] for row in stored]), logits, atol=1e-4)
+    assert facts["queries"]["train"] == 40
+
+
+def test_prompts_targets_and_rewards_are_stored(given: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    module = registry.STRATEGIES.module("templated")
+    honest = module.Templated.synthesize
+
+    def rewarded(self: Any, n: int) -> PseudoBatch:
+        batch = honest(self, n)
+        return PseudoBatch(
+            texts=batch.texts, prompts=batch.prompts, targets=batch.targets, rewards=torch.arange(n) / 8
+        )
+
+    monkeypatch.setattr(module.Templated, "synthesize", rewarded)
+    kept = [text for text in given if not text.startswith("strategy")]
+    make([*kept, "strategy=templated"])
+    stored = rows(tmp_path / "pool")
+    assert all(row["prompt"] in row["text"] and max(row["target"]) == 1 for row in stored)
+    assert stored[1]["reward"] == pytest.approx(1 / 8)
+
+
+def test_samples_come_back_as_they_went(tmp_path: Path) -> None:
+    pool = text_pool.samples_of(tmp_path)
+    batch = PseudoBatch(
+        texts=("a", "b"), prompts=("p", "q"), targets=torch.eye(2), rewards=torch.tensor([0.5, 1.0]), strategy="s"
+    )
+    pool.append(batch, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 0)
+    pool.append(PseudoBatch(texts=("c",), strategy="t"), torch.tensor([[5.0, 6.0]]), 1)
+    taken, logits = pool.take([1, 0])
+    assert (taken.texts, taken.prompts, taken.strategy) == (("b", "a"), ("q", "p"), "s")
+    assert taken.rewards is not None and taken.rewards.tolist() == [1.0, 0.5] and logits.tolist() == [[3, 4], [1, 2]]
+    mixed, _ = pool.take([2, 0])
+    assert (mixed.texts, mixed.prompts, mixed.strategy, mixed.rewards) == (("c", "a"), ("", "p"), None, None)
+
+
+def test_batches_know_their_rows() -> None:
+    batch = PseudoBatch(texts=("a", "b", "c"), prompts=("x", "y", "z"), teacher_logits=torch.arange(6.0).view(3, 2))
+    part = batch.rows([2, 0])
+    assert (part.texts, part.prompts) == (("c", "a"), ("z", "x"))
+    assert part.teacher_logits is not None and part.teacher_logits.tolist() == [[4, 5], [0, 1]]
+    with pytest.raises(ValueError, match="rewards must be"):
+        PseudoBatch(texts=("a",), rewards=torch.zeros(2))
+    with pytest.raises(ValueError, match="teacher_logits must be"):
+        PseudoBatch(texts=("a",), teacher_logits=torch.zeros(2, 3))
+
+
+def test_a_finished_pool_is_only_read_and_another_config_refused(given: list[str], tmp_path: Path) -> None:
+    facts, before = make(given), contents(tmp_path / "pool")
+    assert make(given) == facts and make(given, samples=20) == facts and contents(tmp_path / "pool") == before
+    with pytest.raises(ConfigError, match="made with another config(.|\n)*seed: 0 there, 1 now"):
+        make(given, seed=1)
+    with pytest.raises(ConfigError, match="near_duplicates"):
+        make(given, near_duplicates=0.5)
+
+
+def test_more_samples_are_added_to_a_pool(given: list[str], tmp_path: Path) -> None:
+    make(given)
+    before = rows(tmp_path / "pool")
+    facts = make(given, samples=64)
+    after = rows(tmp_path / "pool")
+    assert facts["samples"] == len(after) == 64 and after[:40] == before and facts["queries"]["train"] == 64
+    assert len({plain(row["text"]) for row in after}) == 64
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_a_pool_goes_on_to_the_same_bytes(given: list[str], tmp_path: Path, at: int, monkeypatch: Any) -> None:
+    make(given, out=tmp_path / "whole")
+    honest, calls = RandomTokens.synthesize, iter(range(100))
+
+    def killed(self: RandomTokens, n: int) -> PseudoBatch:
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return honest(self, n)
+
+    monkeypatch.setattr(RandomTokens, "synthesize", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(given)
+    with pytest.raises(ConfigError, match="not finished" if at > 1 else "no pool in"):
+        text_pool.finished_facts(tmp_path / "pool")
+    facts = make(given)
+    assert contents(tmp_path / "pool") == contents(tmp_path / "whole") and facts["queries"]["train"] == 40
+
+
+SLOW = """
+import sys, time
+from dfkd import cli
+from dfkd.synthesis.random_tokens import RandomTokens
+honest = RandomTokens.synthesize
+RandomTokens.synthesize = lambda self, n: (time.sleep(0.05), honest(self, n))[1]
+cli.main()
+"""
+
+
+def test_a_pool_survives_kill_9(given: list[str], tmp_path: Path) -> None:
+    make(given, out=tmp_path / "whole", samples=400)
+    command = [sys.executable, "-c", SLOW, "synthesize", *given, "samples=400"]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("pool/samples/*.arrow"))) < 7 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    facts = text_pool.read_facts(tmp_path / "pool")
+    assert facts is not None and not facts["finished"]
+    assert make(given, samples=400)["samples"] == 400
+    assert contents(tmp_path / "pool") == contents(tmp_path / "whole")
+
+
+# what is refused
+
+@pytest.mark.parametrize(
+    ("strategy", "match"),
+    [("as_dfd", "makes embeddings(.|\n)*snap=true"), ("real_text", "task's own texts"),
+     ("mixture strategy.parts=[{strategy: embedding_guess}]", "makes embeddings"),
+     ("as_dfd strategy.snap=true", "'as_dfd' learns from the student"),
+     ("mixture strategy.parts=[{strategy: as_dfd, options: {snap: true}}]", "'mixture' learns from the student"),
+     ("mixture strategy.parts=[{strategy: random_tokens}, {strategy: templated, from: 0.5}]", "needs a student's")],
+)
+def test_strategies_that_need_a_student_are_refused(strategy: str, match: str, given: list[str]) -> None:
+    kept = [text for text in given if not text.startswith("strategy")]
+    name, _, rest = strategy.partition(" ")
+    with pytest.raises(ConfigError, match=match):
+        make([*kept, f"strategy={name}", *([rest] if rest else [])])
+
+
+def test_a_strategy_that_listens_to_the_student_is_refused(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RandomTokens, "observe", lambda self, feedback: None)
+    with pytest.raises(ConfigError, match="learns from the student(.|\n)*dfkd run strategy=random_tokens"):
+        make(given)
+
+
+def test_guessing_without_an_adversary_makes_a_pool_through_the_token_bridge(given: list[str], tmp_path: Path) -> None:
+    kept = [text for text in given if not text.startswith("strategy")]
+    facts = make([*kept, "strategy=embedding_guess", "strategy.snap=true", "strategy.targets=hard"], samples=16)
+    assert facts["samples"] == 16 and facts["queries"]["gradient"] > 16
+    assert all(max(row["target"]) == 1 for row in rows(tmp_path / "pool"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [("samples=0", "1 or more"), ("out=", "the folder of the pool"), ("near_duplicates=2", "similarity"),
+     ("sampels=3", "unknown key 'sampels'(.|\n)*samples"), ("student.layers=1", "unknown key 'student.layers'"),
+     ("train.steps=1", "unknown key 'train.steps'"), ("strategy.max_len=3", "max_length")],
+)
+def test_faulty_settings_are_refused(changed: str, match: str, given: list[str]) -> None:
+    with pytest.raises(ConfigError, match=match):
+        synthesizing.load_config([*given, changed])
+
+
+def test_folders_that_are_no_pool_are_left_alone(given: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("x")
+    with pytest.raises(ConfigError, match="is there already and is no pool"):
+        make(given, out=tmp_path / "mine")
+
+
+def test_two_processes_do_not_make_one_pool(given: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    held = runs.lock(tmp_path / "pool", "x", "y")
+    with pytest.raises(Busy, match="another process is working on the pool"):
+        make(given)
+    held.close()
+    assert make(given)["samples"] == 40
+
+
+def test_labels_of_the_strategys_own_are_no_teachers(given: list[str], toy_language_model: Path) -> None:
+    kept = [text for text in given if not text.startswith("strategy")]
+    with pytest.raises(ConfigError, match="labels its samples itself(.|\n)*strategy.label=teacher"):
+        make([*kept, "strategy=class_prompt", f"strategy.model={toy_language_model}", "strategy.label=prompt"])
+
+
+# duplicates
+
+def test_duplicates_are_dropped_the_same_and_the_near_ones() -> None:
+    text = "the quick brown fox jumps over the lazy dog and runs into the deep dark wood"
+    near = text.replace("wood", "woods")
+    texts = [text, text.upper() + " ", near, "something else altogether, with other words", " "]
+    assert Duplicates(0.8).new(texts) == [0, 3] and Duplicates(0).new(texts) == [0, 2, 3]
+    known = Duplicates(0.8)
+    known.remember([text])
+    assert known.new(texts) == [3] and known.counts() == {"exact": 2, "near": 1, "empty": 1}
+    assert Duplicates(0.8).new([("a b c d", "x y"), ("a b c d", "x y"), ("x y", "a b c d")]) == [0, 2]
+
+
+def test_the_threshold_is_the_similarity() -> None:
+    words = "one two three four five six seven eight nine ten".split()
+    half = " ".join(words[:5] + ["alpha", "beta", "gamma", "delta", "omega"])
+    assert Duplicates(0.9).new([" ".join(words), half]) == [0, 1]
+    assert Duplicates(0.2).new([" ".join(words), half]) == [0]
+
+
+def test_a_pool_without_new_texts_stops_and_keeps_what_is_there(given: list[str], tmp_path: Path) -> None:
+    few = [*given, "strategy.vocabulary=3", "strategy.max_length=2", "near_duplicates=0"]
+    with pytest.raises(DfkdError, match="no new texts any more(.|\n)*samples=12 takes the pool as it is"):
+        make(few)
+    facts = make(few, samples=12)
+    assert facts["finished"] and facts["samples"] == 12 and facts["dropped"]["exact"] > 100
+
+
+def test_near_duplicates_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(ConfigError, match="'datasketch'(.|\n)*near_duplicates=0"):
+        Duplicates(0.8)
+    assert Duplicates(0).new(["a"]) == [0]
+
+
+# distilling from a pool
+
+def settings(toy_teacher: Path, runs_folder: Path, *more: str) -> list[str]:
+    sizes = ["student.layers=1", "train.steps=12", "train.batch_size=8", "train.heldout=8", "evaluate.latency_rounds=0"]
+    return ["data=toy", f"teacher={toy_teacher}", f"runs={runs_folder}", "run=it", "device=cpu", "precision=float32",
+            *sizes, "train.checkpoint_every=4", *more]
+
+
+def test_a_run_on_a_pool_asks_the_teacher_nothing(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
+    result = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path, f"pool={toy_pool}")))
+    queries = result["queries"]
+    assert (queries["train"], queries["heldout"], queries["gradient"], queries["synthesis"]) == (0, 0, 0, 60)
+    assert result["fidelity"]["samples"] == 8 and result["strategy"]["name"] == "pool"
+    notes = json.loads((tmp_path / "it/notes.json").read_text())
+    assert notes["samples"] == 60 and notes["strategy"].startswith("random_tokens")
+
+
+def test_the_student_learns_the_stored_predictions(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
+    more = ["train.steps=150", "train.learning_rate=3e-3", "student.init=fresh", "train.heldout=0"]
+    result = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path, f"pool={toy_pool}", *more)))
+    metrics = [json.loads(line) for line in (tmp_path / "it/metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["kd"] < 0.3 * metrics[0]["kd"] and result["queries"]["train"] == 0
+
+
+def test_a_killed_run_on_a_pool_ends_with_the_same_student(
+    toy_teacher: Path, toy_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: Any = registry.STRATEGIES.module("pool").Stored
+    pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path / "whole", f"pool={toy_pool}")))
+    honest, calls = stored.synthesize, iter(range(100))
+
+    def killed(self: Any, n: int) -> PseudoBatch:
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+        batch: PseudoBatch = honest(self, n)
+        return batch
+
+    monkeypatch.setattr(stored, "synthesize", killed)
+    config = pipeline.load_config(settings(toy_teacher, tmp_path / "cut", f"pool={toy_pool}"))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config)
+    pipeline.run(config)
+    made = [(tmp_path / name / "it/student/model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert made[0] == made[1]
+
+
+@pytest.fixture
+def stored(toy_teacher: Path, toy_pool: Path) -> Callable[..., Any]:
+    def build(**options: Any) -> Any:
+        typed = registry.options("pool", {"folder": str(toy_pool), **options})
+        student: Any = None
+        context = Context(teacher_of(toy_teacher), student, seeding.generator(0, "s"), False, {}, tuple)
+        return registry.build("pool", typed, context)
+
+    return build
+
+
+def test_a_pool_is_gone_through_in_a_random_order_without_repeats(stored: Callable[..., Any], toy_pool: Path) -> None:
+    strategy = stored()
+    first, second = strategy.synthesize(60), strategy.synthesize(60)
+    assert set(first.texts) == set(second.texts) == {row["text"] for row in rows(toy_pool)}
+    assert first.texts != second.texts and len(set(first.texts)) == 60
+    by_text = {row["text"]: row["teacher_logits"] for row in rows(toy_pool)}
+    assert first.teacher_logits.tolist() == [by_text[text] for text in first.texts]
+
+
+def test_held_out_samples_of_a_pool_never_come(stored: Callable[..., Any]) -> None:
+    strategy = stored()
+    held = set(strategy.hold_out(10).texts)
+    assert not held & set(strategy.synthesize(100).texts)
+    assert len(strategy.hold_out(10).texts) == 5 and strategy.hold_out(10) is None
+
+
+def test_a_limit_takes_the_first_samples(stored: Callable[..., Any], toy_pool: Path) -> None:
+    assert set(stored(limit=7).synthesize(7).texts) == {row["text"] for row in rows(toy_pool)[:7]}
+    with pytest.raises(ConfigError, match="has fewer samples(.|\n)*strategy.limit=60"):
+        stored(limit=61)
+
+
+def test_a_pool_in_a_mixture(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
+    parts = json.dumps([{"strategy": "pool", "options": {"folder": str(toy_pool)}}, {"strategy": "random_tokens"}])
+    given = settings(toy_teacher, tmp_path, "strategy=mixture", f"strategy.parts={parts}")
+    queries = pipeline.run(pipeline.load_config(given))["queries"]
+    assert queries["synthesis"] == 60 and 0 < queries["train"] < 12 * 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [({"teacher_sha256": "0" * 64}, "another teacher(.|\n)*teacher_sha256"), ({"labels": ["a", "b", "c"]}, "labels"),
+     ({"max_length": 99}, "max_length 99"), ({"pair": True}, "pair True"), ({"finished": False}, "not finished")],
+    ids=lambda changed: next(iter(changed)) if isinstance(changed, dict) else "",
+)
+def test_pools_that_do_not_fit_are_refused_before_any_work(
+    changed: dict[str, Any], match: str, toy_teacher: Path, toy_pool: Path, tmp_path: Path
+) -> None:
+    facts = text_pool.read_facts(toy_pool)
+    assert facts is not None
+    text_pool.write_facts(tmp_path / "pool", {**facts, **changed})
+    config = pipeline.load_config(settings(toy_teacher, tmp_path / "runs", f"pool={tmp_path / 'pool'}"))
+    with pytest.raises(ConfigError, match=match):
+        pipeline.run(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_pool_of_another_order_of_the_labels_is_refused(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
+    more = ["data.labels=[food,weather,sport]", "data.label_values=[1,0,2]"]
+    with pytest.raises(ConfigError, match="another teacher, or for another task(.|\n)*labels"):
+        pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path, f"pool={toy_pool}", *more)))
+
+
+def test_missing_and_damaged_pools_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no pool is given"):
+        text_pool.finished_facts(Path(""))
+    with pytest.raises(ConfigError, match="no pool in"):
+        text_pool.finished_facts(tmp_path)
+    (tmp_path / "pool.json").write_text("{")
+    with pytest.raises(ConfigError, match="is damaged"):
+        text_pool.finished_facts(tmp_path)
+
+
+def test_pool_is_short_for_its_strategy(toy_teacher: Path, toy_pool: Path) -> None:
+    common = ["data=toy", f"teacher={toy_teacher}"]
+    short = pipeline.load_config([*common, f"pool={toy_pool}"])
+    assert short == pipeline.load_config([*common, "strategy=pool", f"strategy.folder={toy_pool}"])
+    with pytest.raises(ConfigError, match="pool=FOLDER is a strategy itself(.|\n)*strategy=as_dfd"):
+        pipeline.load_config([*common, f"pool={toy_pool}", "strategy=as_dfd"])
+
+
+def test_the_command_says_what_it_made(given: list[str]) -> None:
+    for _ in range(2):  # made, then shown
+        answer = CliRunner().invoke(cli.app, ["synthesize", *given])
+        assert answer.exit_code == 0, answer.output
+        assert "40 samples by random_tokens" in answer.output and "40 teacher queries" in answer.output

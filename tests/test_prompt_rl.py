@@ -1,0 +1,326 @@
+"""The strategy prompt_rl: prompts, texts and rewards in a run; tests/test_prompter.py has its parts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy
+import pytest
+import torch
+
+from dfkd import pipeline, seeding, teaching
+from dfkd.batch import Feedback, PseudoBatch
+from dfkd.config import DataConfig
+from dfkd.errors import ConfigError
+from dfkd.models.students import registry as students
+from dfkd.models.students.base import StudentContext
+from dfkd.models.teacher import Teacher
+from dfkd.synthesis import prompt_rl, registry
+from dfkd.synthesis._inversion import still
+from dfkd.synthesis._prompt_environment import VectorPromptEnvironment
+from dfkd.synthesis._prompt_policy import PolicyOptions
+from dfkd.synthesis._prompt_reward import RewardOptions, base_reward
+from dfkd.synthesis._reinforce import LearnerOptions
+from dfkd.synthesis.base import Context, Facts
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def teacher(toy_teacher: Path) -> Teacher:
+    return teaching.load_teacher(pipeline.load_config(["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl"]))
+
+
+@pytest.fixture
+def context(teacher: Teacher, toy_data: DataConfig) -> Context:
+    torch.manual_seed(0)
+    student = students.build(
+        "truncated", students.STUDENTS.options("truncated", {"layers": 1}), StudentContext(teacher, "tokens")
+    )
+    generator = seeding.generator(0, "synthesis")
+    return Context(teacher, student, generator, False, toy_data.prompts, lambda: (), precision="float32")
+
+
+@pytest.fixture
+def build(context: Context, toy_language_model: Path) -> Build:
+    """The strategy on the tiny language model, with short texts."""
+
+    def make(**options: Any) -> Any:
+        given = {"model": str(toy_language_model), "max_new_tokens": 8, "min_words": 2, "policy_rate": 1e-2, **options}
+        fresh = replace(context, generator=seeding.generator(0, "synthesis"), shared={})
+        return registry.build("prompt_rl", registry.options("prompt_rl", given), fresh)
+
+    return make
+
+
+def answer(strategy: Any, batch: PseudoBatch, step: int = 0, fresh: bool = True) -> Feedback:
+    """The trainer's report of a student step on the batch, with the student's dropout off."""
+    with torch.no_grad(), still(strategy.student):
+        student = strategy.student.from_batch(batch)
+    return Feedback(step, batch, strategy.teacher.label(batch), student, {}, fresh)
+
+
+def rigged(batch: PseudoBatch, liked: list[bool]) -> Feedback:
+    """A report by which student and teacher disagree on some texts and agree on the others."""
+    teacher = torch.tensor([[3.0, 0.0, 0.0]]).expand(len(batch), -1)
+    student = torch.where(torch.tensor(liked)[:, None], torch.tensor([[0.0, 3.0, 0.0]]), teacher)
+    return Feedback(0, batch, teacher, student, {})
+
+
+@pytest.mark.parametrize("policy", ["lora", "gru"])
+def test_the_prompter_seeks_what_the_student_does_not_know(build: Build, policy: str) -> None:
+    """The student fails on prompts with tokens of the vocabulary's upper half: they become the rule in 12 steps."""
+    strategy = build(policy=policy, prompt_tokens=3)
+    half = strategy.learner.policy.vocabulary // 2
+    shares = []
+    for _ in range(13):
+        batch = strategy.synthesize(24)
+        upper = (strategy.waiting.prompts >= half).float().mean(dim=1)
+        shares.append(float(upper.mean()))
+        strategy.observe(rigged(batch, (upper > 0.5).tolist()))
+    assert 0.2 < shares[0] < 0.6 and shares[-1] > 0.75
+
+
+def test_facts_are_logged_with_the_batch_that_they_are_of(build: Build) -> None:
+    strategy = build()
+    batch = strategy.synthesize(8)
+    before = dict(batch.info)
+    feedback = answer(strategy, batch)
+    strategy.observe(feedback)
+    reward = base_reward(feedback.teacher_logits, feedback.student_logits, "teacher_minus_student")
+    assert batch.info["reward"] == pytest.approx(float(reward.mean())) == batch.info["baseline"]
+    learned = {"reward", "baseline", "policy_entropy", "policy_kl", "prompt_log_probability", "policy_gradient"}
+    assert set(batch.info) - set(before) == learned
+    assert {"prompt_distinct", "generated_tokens", "dropped_short"} <= set(before)
+    made = strategy.writer.source.engine.generated_tokens
+    assert before["generated_tokens"] == made + 5 * 8 * (made > 0)  # nothing dropped: 8 prompts of 5 tokens
+
+
+def test_prompts_come_with_their_texts(build: Build) -> None:
+    strategy = build(prompt_tokens=3)
+    batch = strategy.synthesize(6)
+    tokenizer = strategy.writer.source.tokenizer
+    assert batch.prompts == tuple(tokenizer.decode(prompt) for prompt in strategy.waiting.prompts.tolist())
+    assert all(text.startswith(" ".join(prompt.split())) for text, prompt in zip(batch.texts, batch.prompts))
+    alone = build(prompt_tokens=3, with_prompt=False).synthesize(6)
+    assert alone.prompts == batch.prompts
+    assert all(whole.endswith(text) and whole != text for whole, text in zip(batch.texts, alone.texts))
+
+
+def test_only_the_batch_made_last_moves_the_prompter(build: Build) -> None:
+    strategy = build()
+    before = strategy.learner.state_dict()["policy"]
+
+    def still_there() -> bool:
+        now = strategy.learner.state_dict()["policy"]
+        return all(torch.equal(value, now[name]) for name, value in before.items())
+
+    held_out, batch = strategy.synthesize(8), strategy.synthesize(8)
+    strategy.observe(rigged(held_out, [True, False] * 4))
+    strategy.observe(replace(rigged(batch, [True, False] * 4), fresh=False))
+    assert still_there()
+    strategy.observe(rigged(batch, [True, False] * 4))
+    assert not still_there()
+    before = strategy.learner.state_dict()["policy"]
+    strategy.observe(rigged(batch, [True, False] * 4))  # once is enough
+    assert still_there()
+
+
+def test_synthesis_and_learning_leave_teacher_student_and_language_model_alone(build: Build) -> None:
+    strategy = build()
+    policy = strategy.learner.policy
+    models = {"teacher": strategy.teacher.classifier, "student": strategy.student, "language": policy.language.model}
+    before = {name: {k: v.clone() for k, v in model.state_dict().items()} for name, model in models.items()}
+    training = strategy.student.training
+    for _ in range(3):
+        strategy.observe(rigged(strategy.synthesize(8), [True, False] * 4))
+    strategy.score(strategy.draw(4).numpy())
+    assert strategy.student.training is training and strategy.writer.source.engine.language_model is policy.language
+    for name, model in models.items():
+        changed = [key for key, value in model.state_dict().items() if not torch.equal(value, before[name][key])]
+        assert bool(changed) is (name == "language") and all(".lora_" in key for key in changed)
+    assert all(p.grad is None for model in models.values() for p in model.parameters())
+
+
+def test_score_is_the_reward_of_texts_made_of_the_prompts(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, seen = build(), list[PseudoBatch]()
+    label = strategy.teacher.label
+    monkeypatch.setattr(strategy.teacher, "label", lambda batch: seen.append(batch) or label(batch))
+    prompts = strategy.draw(6)
+    rewards = strategy.score(prompts.numpy())
+    batch, = seen
+    assert batch.prompts == tuple(strategy.writer.source.text(prompt) for prompt in prompts.tolist())
+    feedback = answer(strategy, batch)
+    expected = base_reward(feedback.teacher_logits, feedback.student_logits, "teacher_minus_student")
+    assert rewards == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_another_agent_can_be_trained_on_the_environment(build: Build) -> None:
+    """A table of a score for each word, moved by rewards alone, knows nothing of policies and learners."""
+    strategy = build(reward="teacher", prompt_tokens=1, temperature=0, unique=False)
+    size, generator = strategy.learner.policy.vocabulary, numpy.random.default_rng(0)
+    environments = VectorPromptEnvironment(64, size, 1, strategy.score)
+    total, count = numpy.zeros(size), numpy.full(size, 1e-9)
+    environments.reset()
+    for _ in range(4):
+        actions = generator.integers(0, size, 64)
+        _, rewards, ended, _, _ = environments.step(actions)
+        assert ended.all()
+        numpy.add.at(total, actions, rewards)
+        numpy.add.at(count, actions, 1)
+        environments.step(actions)  # begins the next episodes
+    best = (total / count).argsort()[::-1][:16]
+    environments.reset()
+    gained = environments.step(numpy.repeat(best, 4))[1]
+    assert gained.mean() > (total.sum() / count.sum()) + 0.02
+
+
+@pytest.mark.parametrize("policy", ["lora", "gru"])
+def test_a_reloaded_prompter_goes_on_to_the_byte(build: Build, policy: str) -> None:
+    options = {"policy": policy, "balance_weight": 0.5, "repetition_weight": 0.5, "learner": "ppo"}
+    strategy = build(**options)
+
+    def steps(of: Any, n: int) -> list[Any]:
+        made = []
+        for step in range(n):
+            batch = of.synthesize(6)
+            of.observe(answer(of, batch, step))
+            made.append((batch.texts, dict(batch.info)))
+        return made
+
+    steps(strategy, 3)
+    state, expected = strategy.state_dict(), steps(strategy, 3)
+    fresh = build(**options)
+    fresh.load_state_dict(state)
+    assert steps(fresh, 3) == expected
+
+
+CHANGED: dict[str, Any] = {
+    "policy": "gru", "lora_rank": 2, "lora_targets": "attention", "gru_width": 16, "learner": "ppo", "epochs": 2,
+    "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
+    "policy_clip": 1e-8, "reward": "kl", "balance_weight": 5.0, "repetition_weight": 5.0, "reward_window": 7,
+}
+
+
+def test_no_option_is_forgotten() -> None:
+    every = {field.name for part in (PolicyOptions, LearnerOptions, RewardOptions) for field in fields(part)}
+    assert set(CHANGED) == every - {"prompt_top_p"}  # acts on the first batch: tests/test_strategies.py
+
+
+@pytest.mark.parametrize("option", CHANGED)
+def test_every_option_acts_on_the_prompter(build: Build, option: str) -> None:
+    common: dict[str, Any] = {"learner": "ppo"} if option in ("epochs", "clip_ratio") else {}
+    common |= {"policy": "gru"} if option == "gru_width" else {}
+    common |= {"balance_weight": 1.0} if option == "reward_window" else {}
+
+    def written(**options: Any) -> torch.Tensor:
+        strategy = build(**{**common, **options})
+        for step in range(4):
+            batch = strategy.synthesize(12)
+            strategy.observe(rigged(batch, [place <= 2 * step for place in range(12)]))
+        policy = strategy.learner.policy
+        beginning = torch.zeros(1, 0, dtype=torch.long)
+        chosen: torch.Tensor = policy.choice(beginning, policy.reference(beginning)).policy.detach()
+        return chosen
+
+    assert not torch.equal(written(), written(**{option: CHANGED[option]}))
+
+
+def test_an_infinite_kl_weight_writes_the_references_prompts(build: Build) -> None:
+    strategy, untaught = build(kl_weight=float("inf")), build()
+    for _ in range(3):
+        batch = strategy.synthesize(8)
+        assert batch.texts == untaught.synthesize(8).texts
+        strategy.observe(rigged(batch, [True, False] * 4))
+    assert batch.info["policy_kl"] == 0 and batch.info["policy_entropy"] > 1
+
+
+def test_weights_of_sixteen_bits_are_adapted_too(build: Build, toy_language_model: Path) -> None:
+    for policy in ("lora", "gru"):
+        strategy = build(policy=policy)
+        model = strategy.learner.policy.language.model
+        for name, parameter in model.named_parameters():
+            if ".lora_" not in name:
+                parameter.data = parameter.data.bfloat16()
+        before = strategy.learner.state_dict()["policy"]
+        for _ in range(3):
+            strategy.observe(rigged(strategy.synthesize(8), [True, False] * 4))
+        after = strategy.learner.state_dict()["policy"]
+        assert all(not torch.equal(value, after[name]) for name, value in before.items())
+        assert {value.dtype for value in after.values()} == {torch.float32}
+
+
+# errors before any work
+
+@pytest.mark.parametrize(("package", "policy"), [("gymnasium", "gru"), ("peft", "lora")])
+def test_a_missing_package_is_told_before_any_work(
+    build: Build, toy_language_model: Path, monkeypatch: pytest.MonkeyPatch, package: str, policy: str
+) -> None:
+    found = importlib.util.find_spec
+    without: Callable[..., Any] = lambda name, *rest: None if name == package else found(name, *rest)
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    options = registry.options("prompt_rl", {"model": str(toy_language_model), "policy": policy})
+    with pytest.raises(ConfigError, match=rf"'{package}' is missing[^$]*pip install 'dfkd\[lm\]'"):
+        registry.check("prompt_rl", options, Facts(("a", "b"), {}))
+    with pytest.raises(ConfigError, match="is missing"):
+        build(policy=policy)
+    if package == "peft":
+        build(policy="gru").synthesize(2)
+
+
+def test_strategies_are_listed_without_the_packages() -> None:
+    absent = "import sys; sys.modules.update(gymnasium=None, peft=None)"
+    code = f"{absent}; from dfkd.synthesis import registry; registry.describe('prompt_rl')"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_all_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_rl, "missing_packages", lambda policy: [ConfigError("a package is missing")])
+    options = registry.options("prompt_rl", {"model": "nowhere/to/be/found"})
+    with pytest.raises(ConfigError) as caught:
+        registry.check("prompt_rl", options, Facts(("a", "b"), {}, pair=True))
+    assert all(part in str(caught.value) for part in ("a package is missing", "single texts", "nowhere"))
+
+
+def test_two_prompters_share_a_language_model_only_if_one_has_no_adapters(
+    context: Context, toy_language_model: Path
+) -> None:
+    def options(policy: str) -> Any:
+        return registry.options("prompt_rl", {"model": str(toy_language_model), "policy": policy})
+
+    registry.build("prompt_rl", options("lora"), context)
+    registry.build("prompt_rl", options("gru"), context).synthesize(2)
+    with pytest.raises(ConfigError, match="adapters of another policy"):
+        registry.build("prompt_rl", options("lora"), context)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [({"prompt_tokens": 0}, "prompt_tokens"), ({"lora_rank": 0}, "lora_rank"), ({"prompt_top_p": 0}, "prompt_top_p"),
+     ({"reward": "teachers"}, "minus_student"), ({"balance_weight": -1}, "balance_weight"), ({"top_p": 2}, "top_p"),
+     ({"reward_window": 0}, "reward_window"), ({"kl_weight": -1}, "kl_weight"), ({"policy": "gpt"}, "lora")],
+)
+def test_bad_options_are_refused(values: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        registry.options("prompt_rl", values)
+
+
+def test_a_run_logs_what_the_prompter_does(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> None:
+    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"runs={tmp_path}", "student.layers=1"]
+    more = ["train.steps=6", "train.batch_size=8", "train.heldout=8", "evaluate.latency_rounds=0", "evaluate.limit=20"]
+    config = pipeline.load_config([*settings, *more, f"strategy.model={toy_language_model}", "device=cpu"])
+    pipeline.run(config)
+    log = (tmp_path / config.run_name() / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in log]
+    facts = {"reward", "policy_entropy", "policy_kl", "baseline", "prompt_distinct", "prompt_log_probability",
+             "generated_tokens", "dropped_short", "class_entropy"}
+    fresh = [record for record in records if record["fresh"]]
+    assert len(fresh) == 3 and all(facts <= set(record) for record in fresh)
+    assert not any(facts & set(record) for record in records if not record["fresh"])
+    assert fresh[0]["policy_kl"] == 0 and fresh[-1]["policy_kl"] > 0
