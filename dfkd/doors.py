@@ -47,11 +47,15 @@ def corpus_door(task: Task | None, strategy: str) -> Corpus:
 
 
 def strategy_facts(config: RunConfig, corpus: Corpus) -> Facts:
-    """What a strategy's check may know."""
+    """What a strategy's check may know; a teacher that is not there is another check's business."""
     data = config.data
+    try:
+        teacher_sha256: str | None = sources.fingerprint(config.teacher)
+    except ConfigError:
+        teacher_sha256 = None
     return Facts(
         data.labels, data.prompts, len(data.text) == 2, data.max_length, trust_remote_code=config.trust_remote_code,
-        corpus=corpus, teacher_sha256=sources.fingerprint(config.teacher),
+        corpus=corpus, teacher_sha256=teacher_sha256,
     )
 
 

@@ -26,7 +26,7 @@ from dfkd.synthesis.mixture import Mixture
 
 WORDS: dict[str, Any] = {"strategy": "random_tokens", "options": {"max_length": 6}}
 TEMPLATES: dict[str, Any] = {"strategy": "templated"}
-HARD: dict[str, Any] = {"strategy": "as_dfd", "options": {"max_length": 16, "guess_steps": 1, "difficulty_weight": 1.0}}
+HARD: dict[str, Any] = {"strategy": "as_dfd", "options": {"max_length": 16, "guess_steps": 1, "mask_weight": 1.0}}
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere |= {"bank_size", "meta_rate", "max_shift"}  # from the second batch on: tests/test_inversion.py
     elsewhere |= {"student_steps"}  # on later batches: tests/test_generators.py
     # of language models, on texts that end or are dropped: tests/test_language_strategies.py
-    elsewhere |= {"model", "engine", "min_new_tokens", "min_words", "unique", "tries", "generation_batch"}
+    elsewhere |= {"model", "engine", "opening", "min_new_tokens", "min_words", "unique", "tries", "generation_batch"}
     elsewhere |= {"label", "smoothing"}
     elsewhere |= {"file", "column", "split", "hub_config", "balance", "candidates"}  # tests/test_texts.py
     elsewhere |= {"folder"}  # tests/test_pool_runs.py
