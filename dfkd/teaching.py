@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from transformers import set_seed
-
 from dfkd import state
 from dfkd.config import DataConfig, RunConfig, TeacherConfig
 from dfkd.errors import ConfigError
@@ -64,6 +62,8 @@ def make_teacher(
     accelerator = device.accelerator(config.device, config.precision, config.threads)
     _check_work(work, settings)
     rows = task.hand_out("train", to="teacher_training")
+    from transformers import set_seed  # seconds to import, and no other command needs it
+
     set_seed(config.seed)
     classifier = load_classifier(config.model, data.max_length, data.labels, config.trust_remote_code)
     classifier.to(accelerator.device)

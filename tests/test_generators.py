@@ -115,7 +115,7 @@ def dafl(build: Build, steps: int = 60, **weights: float) -> dict[str, float]:
 
 
 def test_dafl_sharpens_and_excites_each_by_its_own_weight(build: Build) -> None:
-    start, idle = dafl(build, steps=0), dafl(build)
+    start, idle = dafl(build, steps=0), dafl(build, steps=4)
     assert start == pytest.approx(idle)  # no weight, no movement
     sharp, excited = (dafl(build, **{f"{name}_weight": 1.0}) for name in ("one_hot", "activation"))
     assert sharp["one_hot"] < 0.7 * start["one_hot"]

@@ -7,7 +7,6 @@ from typing import Sequence
 import numpy
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
 
@@ -22,6 +21,8 @@ def scores(logits: Tensor, labels: Sequence[int], bins: int = 15) -> dict[str, f
     Raises:
         ValueError: numbers of items differ, or there are none.
     """
+    from sklearn.metrics import accuracy_score, f1_score  # a second to import
+
     if len(logits) != len(labels) or len(labels) == 0:
         raise ValueError(f"{len(logits)} predictions for {len(labels)} labels")
     predicted, classes = logits.argmax(dim=1).tolist(), list(range(logits.shape[1]))
