@@ -69,7 +69,7 @@ def measured(strategy: Any, n: int = 128) -> dict[str, float]:
 
 def after_a_turn(build: Build, name: str, steps: int, **options: Any) -> dict[str, float]:
     """The terms after ``steps`` generator steps against frozen models."""
-    strategy = build(name, generator_steps=steps, **options)
+    strategy = build(name, generator_steps=steps, min_length=4, max_length=12, **options)
     strategy.synthesize(32)
     return measured(strategy)
 
@@ -103,7 +103,7 @@ def test_the_generator_finds_where_the_models_part(
 
 
 def test_the_generators_loss_is_logged(build: Build) -> None:
-    batch = build("modified_zskt", generator_steps=60).synthesize(32)
+    batch = build("modified_zskt", generator_steps=60, min_length=4, max_length=12).synthesize(32)
     assert batch.info["generator_kl_last"] > 1.2 * batch.info["generator_kl_first"] > 0
     assert not has_turn(build("modified_zskt", generator_steps=0).synthesize(32))
 
@@ -296,7 +296,7 @@ def test_cosines_tell_alike_from_apart_and_see_mirror_images(build: Build) -> No
 @pytest.mark.parametrize("name", GENERATORS)
 def test_samples_stay_apart_by_default_and_collapse_without_the_penalty(build: Build, name: str) -> None:
     def info(weight: float) -> Any:
-        strategy = build(name, generator_steps=60, diversity_weight=weight, normalise="layer")
+        strategy = build(name, generator_steps=60, diversity_weight=weight, normalise="layer", min_length=6, max_length=16)
         return strategy.synthesize(16).info
 
     free, held = info(0.0), info(1.0)
@@ -329,7 +329,7 @@ def distance(teacher: Teacher, embeddings: Tensor, mask: Tensor) -> float:
 def test_the_moment_loss_pulls_the_moments_to_the_reference(build: Build, teacher: Teacher, name: str) -> None:
     found = {}
     for weight in (0.0, 20.0):
-        strategy = build(name, generator_steps=40, generator_rate=5e-3, moment_weight=weight)
+        strategy = build(name, generator_steps=40, generator_rate=5e-3, moment_weight=weight, min_length=6, max_length=20)
         strategy.synthesize(16)
         with torch.no_grad():
             sample = strategy.training.draw(128)
