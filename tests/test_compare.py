@@ -182,6 +182,7 @@ def test_a_run_that_ends_while_it_is_opened_is_not_begun_again(tmp_path: Path) -
     assert sorted(path.name for path in second.final.iterdir()) == ["config.yaml", "result.json"]
 
 
+@pytest.mark.slow
 def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
     grid: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

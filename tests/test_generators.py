@@ -249,6 +249,7 @@ def test_lengths_stay_within_bounds(build: Build, teacher: Teacher) -> None:
     assert lengths == set(range(5, teacher.max_length + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_embeddings_keep_the_vocabularys_scale_however_long_the_generator_trains(
     build: Build, teacher: Teacher, name: str
@@ -293,6 +294,7 @@ def test_cosines_tell_alike_from_apart_and_see_mirror_images(build: Build) -> No
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_samples_stay_apart_by_default_and_collapse_without_the_penalty(build: Build, name: str) -> None:
     def info(weight: float) -> Any:
@@ -325,6 +327,7 @@ def distance(teacher: Teacher, embeddings: Tensor, mask: Tensor) -> float:
     return float(moment_loss(states, mask, reference))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_the_moment_loss_pulls_the_moments_to_the_reference(build: Build, teacher: Teacher, name: str) -> None:
     found = {}

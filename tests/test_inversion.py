@@ -434,6 +434,7 @@ def test_moment_weight_keeps_the_moments(build: Build) -> None:
 FEW = {"guess_steps": 2, "guess_rate": 0.03, "difficulty_weight": 0.0, "min_length": 22, "max_length": 22}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", ["hard", "dirichlet"])
 def test_two_steps_from_a_learned_start_come_near_fifty_from_a_plain_one(
     build: Build, teacher: Teacher, targets: str

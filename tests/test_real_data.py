@@ -27,6 +27,7 @@ def distil(teacher: Path, runs: Path, strategy: str, *more: str) -> dict[str, An
     return pipeline.run(pipeline.load_config([*base, "device=cpu", *more]))
 
 
+@pytest.mark.slow
 def test_a_teacher_and_its_students_on_news(news_teacher: Path, tmp_path: Path) -> None:
     own = ("student.layers=1", "student.dropout=0")
     runs = {name: distil(news_teacher, tmp_path, name, *own) for name in ("random_tokens", "as_dfd", "real_text")}
@@ -41,6 +42,7 @@ def test_a_teacher_and_its_students_on_news(news_teacher: Path, tmp_path: Path) 
     assert runs["as_dfd"]["latency_ratio"]["32"] < 1
 
 
+@pytest.mark.slow
 def test_a_pretrained_student_by_folder(news_teacher: Path, data_root: Path, tmp_path: Path) -> None:
     model = f"student.model={data_root / 'bert-tiny-splade'}"
     few = distil(news_teacher, tmp_path, "real_text", "student=pretrained", model, "train.steps=1", "run=few")

@@ -610,6 +610,7 @@ def test_modules_are_the_kinds_of_their_names() -> None:
         assert registry.STUDENTS.module(module.__name__.rpartition(".")[2]) is module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_brings_the_student_to_the_teacher(kind: str, toy_teacher: Path, tmp_path: Path) -> None:
     settings = ["data=toy", f"teacher={toy_teacher}", "strategy=real_text", f"runs={tmp_path}", f"student={kind}"]
