@@ -220,6 +220,7 @@ def test_help_is_quick() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_as_a_process_of_its_own(finished: tuple[Path, list[str]]) -> None:
     """Answers go to standard output, everything else elsewhere; nothing but an error goes with exit code 2."""
     command = [sys.executable, "-m", "dfkd.cli", "predict", str(finished[0]), RAIN, SOUP, "--json"]

@@ -298,7 +298,8 @@ def test_cosines_tell_alike_from_apart_and_see_mirror_images(build: Build) -> No
 @pytest.mark.parametrize("name", GENERATORS)
 def test_samples_stay_apart_by_default_and_collapse_without_the_penalty(build: Build, name: str) -> None:
     def info(weight: float) -> Any:
-        strategy = build(name, generator_steps=60, diversity_weight=weight, normalise="layer", min_length=6, max_length=16)
+        short = {"min_length": 6, "max_length": 16}
+        strategy = build(name, generator_steps=60, diversity_weight=weight, normalise="layer", **short)
         return strategy.synthesize(16).info
 
     free, held = info(0.0), info(1.0)
@@ -332,7 +333,8 @@ def distance(teacher: Teacher, embeddings: Tensor, mask: Tensor) -> float:
 def test_the_moment_loss_pulls_the_moments_to_the_reference(build: Build, teacher: Teacher, name: str) -> None:
     found = {}
     for weight in (0.0, 20.0):
-        strategy = build(name, generator_steps=40, generator_rate=5e-3, moment_weight=weight, min_length=6, max_length=20)
+        short = {"min_length": 6, "max_length": 20}
+        strategy = build(name, generator_steps=40, generator_rate=5e-3, moment_weight=weight, **short)
         strategy.synthesize(16)
         with torch.no_grad():
             sample = strategy.training.draw(128)
@@ -352,6 +354,7 @@ def played(strategy: Any, rounds: int) -> list[bytes]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_state_on_disk_continues_the_turns_byte_for_byte(build: Build, tmp_path: Path, name: str) -> None:
     options: dict[str, Any] = {"student_steps": 2, "generator_rate": 0.01, "moment_weight": 1.0}

@@ -181,6 +181,7 @@ def test_another_agent_can_be_trained_on_the_environment(build: Build) -> None:
     assert gained.mean() > (total.sum() / count.sum()) + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["lora", "gru"])
 def test_a_reloaded_prompter_goes_on_to_the_byte(build: Build, policy: str) -> None:
     options = {"policy": policy, "balance_weight": 0.5, "repetition_weight": 0.5, "learner": "ppo"}
@@ -224,9 +225,9 @@ def test_every_option_acts_on_the_prompter(build: Build, option: str) -> None:
 
     def written(**options: Any) -> torch.Tensor:
         strategy = build(**{**common, **options})
-        for step in range(4):
-            batch = strategy.synthesize(12)
-            strategy.observe(rigged(batch, [place <= 2 * step for place in range(12)]))
+        for step in range(3):
+            batch = strategy.synthesize(8)
+            strategy.observe(rigged(batch, [place <= 2 * step for place in range(8)]))
         policy = strategy.learner.policy
         beginning = torch.zeros(1, 0, dtype=torch.long)
         chosen: torch.Tensor = policy.choice(beginning, policy.reference(beginning)).policy.detach()
@@ -280,6 +281,7 @@ def test_a_missing_package_is_told_before_any_work(
         build(policy="gru").synthesize(2)
 
 
+@pytest.mark.slow
 def test_strategies_are_listed_without_the_packages() -> None:
     absent = "import sys; sys.modules.update(gymnasium=None, peft=None)"
     code = f"{absent}; from dfkd.synthesis import registry; registry.describe('prompt_rl')"

@@ -15,6 +15,7 @@ from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, available
 from dfkd.errors import ConfigError, DataFreeError
 from dfkd.losses import prediction_kl
+from dfkd.models.language.base import Sampling
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher, reorder_outputs
@@ -45,7 +46,8 @@ class Bench:
     def required(self, name: str) -> dict[str, Any]:
         """Options without which a strategy cannot be built offline: those with a language model get a tiny one."""
         given = {"model": str(self.language_model), "folder": str(self.pool)}
-        return {option.name: given[option.name] for option in registry.describe(name)[1] if option.name in given}
+        needed = {option.name: given[option.name] for option in registry.describe(name)[1] if option.name in given}
+        return {**QUICK.get(name, {}), **needed}
 
     @staticmethod
     def corpus(file: str, column: str, split: str, hub_config: str | None, limit: int | None) -> list[str]:
@@ -148,12 +150,13 @@ OPTIONS["dafl"] = {
 OPTIONS["lm_free"] = {
     "temperature": 0.1, "top_k": 1, "top_p": 0.05, "repetition_penalty": 9.0, "max_new_tokens": 7,
 }
-OPTIONS["prompt_manual"] = {**OPTIONS["lm_free"], "with_prompt": False}
+# the other strategies hand these on as lm_free does: test_how_texts_are_drawn_reaches_the_engine
+OPTIONS["prompt_manual"] = {"with_prompt": False}
 OPTIONS["lm_prompt"] = {
     **OPTIONS["prompt_manual"], "prompt_tokens": 3, "prompt_temperature": 0.2, "prompt_top_p": 0.05,
 }
 OPTIONS["keyword_prompt"] = {
-    **OPTIONS["lm_free"], "with_prompt": False, "templates": ["{keywords} is"], "most": 1, "mix": 1.0, "keywords": 2,
+    "with_prompt": False, "templates": ["{keywords} is"], "most": 1, "mix": 1.0, "keywords": 2,
     "inversions": 0, "invert_steps": 2, "invert_rate": 0.1, "contexts": 0, "common": 60,
 }
 OPTIONS["corpus"] = {"cut": "lines", "max_words": 5, "limit": 4}
@@ -163,17 +166,25 @@ OPTIONS["templated"] = {
 OPTIONS["mixture"] = {"parts": [{"strategy": "random_tokens", "options": {"max_length": 3}}]}
 OPTIONS["pool"] = {"limit": 9}
 OPTIONS["prompt_rl"] = {**OPTIONS["prompt_manual"], "prompt_tokens": 3, "prompt_top_p": 0.05}
-OPTIONS["class_prompt"] = {**OPTIONS["lm_free"], "template": "{label} , {domain} : "}
+OPTIONS["class_prompt"] = {"template": "{label} , {domain} : "}
 QUICK: dict[str, dict[str, Any]] = {
     "keyword_prompt": {"inversions": 1, "candidates": 60, "keywords": 20, "contexts": 1}, "class_prompt": {"tries": 1},
 }
+
+
+WRITING = ("class_prompt", "keyword_prompt", "lm_free", "lm_prompt", "prompt_manual", "prompt_rl")
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_how_texts_are_drawn_reaches_the_engine(bench: Bench, name: str) -> None:
+    strategy = bench.build(name, **{**OPTIONS["lm_free"], "min_new_tokens": 3})
+    assert strategy.writer.source.sampling == Sampling(0.1, 1, 0.05, 9.0, 3, 7)
 
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
 def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
     # what is masked, and how, acts on the samples through an adversary on L_MASK
     common: dict[str, Any] = {"difficulty": "mask"} if option in ("mask", "mask_share", "mask_with") else {}
-    common |= QUICK.get(name, {})
     changed = bench.build(name, **{**common, option: OPTIONS[name][option]}).synthesize(6)
     if (name, str(common)) not in bench.usual:
         bench.usual[name, str(common)] = content(bench.build(name, **common).synthesize(6))
@@ -188,6 +199,8 @@ def test_the_table_of_options_is_complete(name: str) -> None:
     # of language models, on texts that end or are dropped: tests/test_language_strategies.py
     elsewhere |= {"model", "engine", "opening", "min_new_tokens", "min_words", "unique", "tries", "generation_batch"}
     elsewhere |= {"label", "smoothing"}
+    if name in WRITING and name != "lm_free":
+        elsewhere |= set(OPTIONS["lm_free"])
     elsewhere |= {"file", "column", "split", "hub_config", "balance", "candidates"}  # tests/test_texts.py
     elsewhere |= {"folder"}  # tests/test_pool_runs.py
     if name == "prompt_rl":  # from the first reward on: tests/test_prompter.py

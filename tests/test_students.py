@@ -523,6 +523,7 @@ def test_latency_is_measured(bert: Teacher) -> None:
 # learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("injects", ["tokens", "embeddings"])
 @pytest.mark.parametrize("kind", KINDS)
