@@ -100,7 +100,7 @@ class Distiller:
 
         Raises:
             TrainingDiverged: the loss is no number, or exploded.
-        ConfigError: the samples set aside use up the budget of teacher queries.
+            ConfigError: the samples set aside use up the budget of teacher queries.
             DfkdError: the disk is full.
         """
         with full_disk_reported(self.folder.work):
