@@ -14,16 +14,16 @@ import numpy
 import pytest
 import torch
 
-from dfkd import pipeline, seeding, teaching
+from dfkd import pipeline, prompting, seeding, teaching
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import DataConfig
 from dfkd.errors import ConfigError
+from dfkd.models.language.environment import VectorPromptEnvironment
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import prompt_rl, registry
 from dfkd.synthesis._inversion import still
-from dfkd.synthesis._prompt_environment import VectorPromptEnvironment
 from dfkd.synthesis._prompt_policy import PolicyOptions
 from dfkd.synthesis._prompt_reward import RewardOptions, base_reward
 from dfkd.synthesis._reinforce import LearnerOptions
@@ -332,3 +332,29 @@ def test_a_run_logs_what_the_prompter_does(toy_teacher: Path, toy_language_model
     assert len(fresh) == 3 and all(facts <= set(record) for record in fresh)
     assert not any(facts & set(record) for record in records if not record["fresh"])
     assert fresh[0]["policy_kl"] == 0 and fresh[-1]["policy_kl"] > 0
+
+
+# the environment for agents of other libraries
+
+def test_the_page_on_other_agents_works(
+    toy_teacher: Path, toy_language_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teachers").mkdir()
+    (tmp_path / "teachers/toy").symlink_to(toy_teacher)
+    page = (Path(__file__).parent.parent / "docs/prompting.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0].replace("=gpt2", f"={toy_language_model}")
+    seen: dict[str, Any] = {}
+    exec(code, seen)  # noqa: S102: our own page
+    size = seen["environment"].vocabulary
+    assert seen["seen"].tolist()[1:] == [size] * 4 and seen["reward"] == 0 and not seen["ended"]
+    for _ in range(4):
+        _, reward, ended, _, _ = seen["environment"].step(3)
+    assert ended and reward != 0
+    many = prompting.environments(seen["settings"], prompts=3)
+    assert many.reset()[0].shape == (3, 5)
+
+
+def test_only_prompters_have_an_environment(toy_teacher: Path) -> None:
+    with pytest.raises(ConfigError, match="strategy=prompt_rl(.|\n)*random_tokens"):
+        prompting.prompter(["data=toy", f"teacher={toy_teacher}", "strategy=random_tokens"])

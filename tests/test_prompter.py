@@ -19,11 +19,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from dfkd.config import typed
 from dfkd.errors import ConfigError
 from dfkd.models import tiny
+from dfkd.models.language import environment
 from dfkd.models.language.base import LanguageModel
-from dfkd.synthesis import _prompt_environment as environment
+from dfkd.models.language.environment import PromptEnvironment, VectorPromptEnvironment, later, roll_out
 from dfkd.synthesis import _prompt_reward as rewarding
 from dfkd.synthesis._prompt_actors import LoraActor
-from dfkd.synthesis._prompt_environment import PromptEnvironment, VectorPromptEnvironment, later, roll_out
 from dfkd.synthesis._prompt_policy import Choice, PolicyOptions, PromptPolicy, build_policy
 from dfkd.synthesis._prompt_reward import Reward, RewardOptions
 from dfkd.synthesis._reinforce import Learner, LearnerOptions, clipped_gain, token_kl

@@ -98,7 +98,7 @@ class PromptRl(Silent):
 
     def draw(self, n: int) -> Tensor:
         """Prompts (n, P) of the policy as it is."""
-        from dfkd.synthesis._prompt_environment import VectorPromptEnvironment, later, roll_out
+        from dfkd.models.language.environment import VectorPromptEnvironment, later, roll_out
 
         policy, generator = self.learner.policy, self.writer.generator
         caches = policy.caches()
@@ -123,7 +123,7 @@ class PromptRl(Silent):
     def score(self, prompts: numpy.ndarray) -> numpy.ndarray:
         """Rewards (n,) of prompts (n, P) with the student as it is: what another agent can be trained on.
 
-        It is the ``score`` of :class:`~dfkd.synthesis._prompt_environment.VectorPromptEnvironment`.
+        It is the ``score`` of :class:`~dfkd.models.language.environment.VectorPromptEnvironment`.
         """
         tokens = torch.from_numpy(prompts)
         drafts = self._drafts(tokens)

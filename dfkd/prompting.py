@@ -1,0 +1,68 @@
+"""Prompting as an environment of gymnasium, against a real teacher and student: for agents of other libraries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Sequence
+
+from dfkd import pipeline, seeding, teaching
+from dfkd.doors import synthesis_context
+from dfkd.errors import ConfigError
+from dfkd.models import device
+from dfkd.models.students import registry as students
+from dfkd.models.students.base import StudentContext
+from dfkd.synthesis import registry
+
+if TYPE_CHECKING:
+    from dfkd.models.language.environment import PromptEnvironment, VectorPromptEnvironment
+
+
+def prompter(overrides: Sequence[str]) -> Any:
+    """A :class:`~dfkd.synthesis.prompt_rl.PromptRl` with its teacher and a student, outside of any training.
+
+    Args:
+        overrides: ``key=value`` settings as of ``dfkd run``, with ``strategy=prompt_rl``.
+
+    Raises:
+        ConfigError: as ``dfkd run``; or the strategy is another one.
+    """
+    config = pipeline.load_config(overrides)
+    if config.strategy.name != "prompt_rl":
+        raise ConfigError("only a prompter can be trained", expected="strategy=prompt_rl", found=config.strategy.name)
+    parts = pipeline.preflight(config)
+    teacher = teaching.load_teacher(config)
+    teacher.classifier.to(device.accelerator(config.device, config.precision, config.threads).device)
+    seeding.seed_globals(config.seed)
+    context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
+    student = students.build(config.student.name, parts.student_options, context)
+    return registry.build("prompt_rl", parts.strategy_options, synthesis_context(parts, teacher, student, None))
+
+
+def environment(overrides: Sequence[str]) -> PromptEnvironment:
+    """One prompt at a time, rewarded for what the student does not know of its text.
+
+    Args:
+        overrides: as for :func:`prompter`.
+
+    Raises:
+        ConfigError: as :func:`prompter`.
+    """
+    from dfkd.models.language.environment import PromptEnvironment
+
+    made = prompter(overrides)
+    return PromptEnvironment(made.learner.policy.vocabulary, made.prompt_tokens, made.score)
+
+
+def environments(overrides: Sequence[str], prompts: int = 64) -> VectorPromptEnvironment:
+    """Many prompts at once, whose texts are written and judged together.
+
+    Args:
+        overrides: as for :func:`prompter`.
+        prompts: B, prompts at a time.
+
+    Raises:
+        ConfigError: as :func:`prompter`.
+    """
+    from dfkd.models.language.environment import VectorPromptEnvironment
+
+    made = prompter(overrides)
+    return VectorPromptEnvironment(prompts, made.learner.policy.vocabulary, made.prompt_tokens, made.score)
