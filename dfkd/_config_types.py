@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping, Optional, TypeVar
@@ -266,6 +268,14 @@ class TeacherConfig:
         require(0 <= self.seed < 2**32, "seed", "0 or more, below 2^32", self.seed)
 
 
+@functools.cache
+def _template(cls: type) -> Any:
+    """The dataclass with its defaults for omegaconf; a copy of it is made four times as fast as itself."""
+    template = OmegaConf.structured(cls)
+    OmegaConf.set_readonly(template, False)
+    return template
+
+
 def typed(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> tuple[T | None, list[ConfigError]]:
     """Build the dataclass ``cls`` from plain values, collecting problems instead of stopping at the first.
 
@@ -277,8 +287,7 @@ def typed(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> tuple[T 
     Returns:
         The instance (``None`` when a value is out of range) and the problems.
     """
-    merged = OmegaConf.structured(cls)
-    OmegaConf.set_readonly(merged, False)
+    merged = copy.deepcopy(_template(cls))
     problems = []
     for key, value in values.items():
         try:
