@@ -180,7 +180,7 @@ class Distiller:
         self.recent = [*self.recent, loss][-MEDIAN_WINDOW:]
 
     def _report(self, feedback: Feedback, seconds: float) -> None:
-        """Log the step; look at the held-out samples and keep some fresh ones to show, where it is due."""
+        """Log the step; look at the held-out samples, and keep some fresh ones to show, where either is due."""
         teacher_class = feedback.teacher_logits.argmax(dim=1)
         record: Record = {"step": self.step, "loss": sum(feedback.losses.values()), **feedback.losses}
         record["agreement"] = float((teacher_class == feedback.student_logits.argmax(dim=1)).float().mean())
@@ -193,13 +193,19 @@ class Distiller:
         if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps - 1:
             if self.heldout.sizes:
                 record["heldout_agreement"] = self._look_at_heldout()
-            if feedback.fresh and self.watch is not None:
-                record.update(self.watch.token_bridge(feedback))
-                self._log_samples(feedback, self.watch.texts(feedback.batch)[:SAMPLES_SHOWN])
             self._note()
+        if feedback.fresh and self.watch is not None and self._shows_samples():
+            record.update(self.watch.token_bridge(feedback))
+            self._log_samples(feedback, self.watch.texts(feedback.batch)[:SAMPLES_SHOWN])
         self.folder.log("metrics", record)
         if self.listen is not None:
             self.listen(record)
+
+    def _shows_samples(self) -> bool:
+        """Whether this fresh batch is the first one since held-out samples were due, or that of the last step."""
+        due = self.step // self.config.evaluate_every * self.config.evaluate_every
+        only_replayed = all(draws_replay(step, self.config.replay_share) for step in range(due, self.step))
+        return only_replayed or self.step == self.config.steps - 1
 
     def _log_samples(self, feedback: Feedback, shown: Sequence[str]) -> None:
         batch = feedback.batch

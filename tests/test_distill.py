@@ -240,6 +240,20 @@ def test_every_training_option_acts(settings: Callable[..., list[str]]) -> None:
         assert weights(base) != weights(changed), change
 
 
+def test_samples_are_shown_early_and_late_however_much_is_replayed(settings: Callable[..., list[str]]) -> None:
+    more = ("train.steps=24", "train.replay_share=0.8", "train.evaluate_every=6", "train.batch_size=4")
+    result = run(settings("random_tokens", *more, "run=shown"))
+    folder = Path(result["config"]["runs"]) / "shown"
+    samples, metrics = (
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("samples", "metrics")
+    )
+    fresh = [record["step"] for record in metrics if record["fresh"]]
+    shown = sorted({sample["step"] for sample in samples})
+    stretches = [[step for step in fresh if due <= step < due + 6] for due in (0, 6, 12, 18)]
+    assert shown == [stretch[0] for stretch in stretches if stretch] and len(shown) >= 3
+
+
 def test_replay_capacity_bounds_the_files(settings: Callable[..., list[str]]) -> None:
     more = ("train.steps=20", "train.replay_share=0.5", "train.replay_capacity=24", "train.checkpoint_every=5")
     overrides = settings("random_tokens", *more)
