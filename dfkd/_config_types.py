@@ -287,7 +287,7 @@ def typed(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> tuple[T 
     Returns:
         The instance (``None`` when a value is out of range) and the problems.
     """
-    merged = copy.deepcopy(_template(cls))
+    merged = copy.deepcopy(_template(cls))  # type: ignore[arg-type]  # mypy takes no class for hashable
     problems = []
     for key, value in values.items():
         try:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 OptionsCheck = Callable[[str, Mapping[str, Any]], "list[ConfigError]"]
-FACTS_OF_A_RUN = ("teacher_sha256",)  # a finished run's config.yaml says more than its configuration
+FACTS_OF_A_RUN = ("teacher_sha256", "strategy_sha256")  # a finished run's config.yaml says more than its configuration
 LONGEST_LABEL = 120  # folders are named after labels, and file systems stop at 255 bytes
 
 

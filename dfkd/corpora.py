@@ -1,6 +1,6 @@
 """Texts from outside of any task: the lines of a file, or a column of a file or hub data set.
 
-Only :mod:`dfkd.pipeline` reads them, and shows them to :meth:`dfkd.tasks.Task.refuse_own` before it hands them on.
+Only :mod:`dfkd.doors` reads them, and shows them to :meth:`dfkd.tasks.Task.admit` before it hands them on.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Protocol, Sequence
 
@@ -124,6 +124,8 @@ class Distiller:
         self._update(sum(losses.values(), torch.zeros((), device=self.accelerator.device)))
         feedback = Feedback(self.step, batch, teacher_logits.detach(), student_logits.detach(), values, fresh)
         self.synthesizer.observe(feedback)
+        if fresh and self.pool is not None:
+            self.pool.append(replace(batch, rewards=self._rewards(feedback)), teacher_logits, self.step)
         self._report(feedback, time.perf_counter() - started)
 
     def _next_batch(self) -> tuple[PseudoBatch, Tensor, bool]:
@@ -134,8 +136,6 @@ class Distiller:
         with self.accelerator.autocast():
             batch = self.synthesizer.synthesize(self.config.batch_size)
             logits = self._label(batch)
-        if self.pool is not None:
-            self.pool.append(batch, logits, self.step)
         return batch, logits, True
 
     def _label(self, batch: PseudoBatch) -> Tensor:
@@ -210,8 +210,7 @@ class Distiller:
     def _log_samples(self, feedback: Feedback, shown: Sequence[str]) -> None:
         batch = feedback.batch
         confidence, classes = feedback.teacher_logits.softmax(dim=1).max(dim=1)
-        rewarded = getattr(self.synthesizer, "rewards", None)
-        rewards = rewarded(feedback) if rewarded is not None else batch.rewards
+        rewards = self._rewards(feedback)
         for index, text in enumerate(shown):
             target = batch.targets[index].tolist() if batch.targets is not None else None
             sample = {"step": self.step, "text": text, "teacher_class": self.teacher.labels[int(classes[index])]}
@@ -220,6 +219,11 @@ class Distiller:
             sample |= {"reward": float(rewards[index])} if rewards is not None else {}
             sample |= {"strategy": batch.strategy} if batch.strategy is not None else {}
             self.folder.log("samples", sample)
+
+    def _rewards(self, feedback: Feedback) -> Tensor | None:
+        """The rewards (B,) of a batch that was just observed; ``None`` where its strategy gives none."""
+        rewarded = getattr(self.synthesizer, "rewards", None)
+        return rewarded(feedback) if rewarded is not None else feedback.batch.rewards
 
     def _note(self) -> None:
         """Write down what the strategy has to tell, such as the keywords that it found."""

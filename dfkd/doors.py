@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
 from typing import Any, Sequence
 
-from dfkd import corpora, seeding
+from dfkd import corpora, seeding, text_pool
 from dfkd.batch import Text
-from dfkd.config import RunConfig
+from dfkd.config import RunConfig, sha256
 from dfkd.errors import ConfigError
 from dfkd.models import sources
 from dfkd.models.teacher import Teacher
@@ -46,16 +47,27 @@ def corpus_door(task: Task | None, strategy: str) -> Corpus:
     return corpus
 
 
+def teacher_fingerprint(config: RunConfig) -> str:
+    """What tells predictions of one teacher from those of another: its weights, and the order of its outputs."""
+    weights = sources.fingerprint(config.teacher)
+    return weights if config.teacher_labels is None else sha256(json.dumps([weights, config.teacher_labels]))
+
+
+def task_of(config: RunConfig) -> dict[str, Any]:
+    """Where a task's texts come from: what tells one task from another with the same classes."""
+    return {name: getattr(config.data, name) for name in text_pool.TASK}
+
+
 def strategy_facts(config: RunConfig, corpus: Corpus) -> Facts:
     """What a strategy's check may know; a teacher that is not there is another check's business."""
     data = config.data
     try:
-        teacher_sha256: str | None = sources.fingerprint(config.teacher)
+        teacher_sha256: str | None = teacher_fingerprint(config)
     except ConfigError:
         teacher_sha256 = None
     return Facts(
         data.labels, data.prompts, len(data.text) == 2, data.max_length, trust_remote_code=config.trust_remote_code,
-        corpus=corpus, teacher_sha256=teacher_sha256,
+        corpus=corpus, teacher_sha256=teacher_sha256, task=task_of(config),
     )
 
 
@@ -78,6 +90,6 @@ def synthesis_context(parts: Parts, teacher: Teacher, student: Any, steps: int |
     return Context(
         teacher, student, seeding.generator(config.seed, "synthesis"), pair=len(config.data.text) == 2,
         prompts=config.data.prompts, real_text=real_text, corpus=parts.corpus, steps=steps,
-        teacher_sha256=sources.fingerprint(config.teacher), precision=config.precision,
+        teacher_sha256=teacher_fingerprint(config), task=task_of(config), precision=config.precision,
         trust_remote_code=config.trust_remote_code,
     )

@@ -168,11 +168,7 @@ def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]
     """
     plain: dict[str, Any] = configs.to_dict(config)
     final = RunFolder(Path(config.runs) / config.run_name())
-    if final.finished and not _is_local(config.teacher):
-        # a finished run can be shown without its teacher, which may have been moved since
-        plain["teacher_sha256"] = configs.read_yaml(final.final / "config.yaml").get("teacher_sha256")
-    else:
-        plain["teacher_sha256"] = sources.fingerprint(config.teacher)
+    plain |= _fingerprints(config, final)
     if final.finished:
         return runs.open_run(Path(config.runs), config.run_name(), plain).result()
     accesses = AccessLog()
@@ -183,6 +179,23 @@ def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]
     with runs.full_disk_reported(folder.work):
         accesses.attach(folder)
         return _work(parts, folder, listeners)
+
+
+def _fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:
+    """What stands in a run's config.yaml of the files that it reads: others of the same name make another run.
+
+    A finished run can be shown without its teacher and the files of its strategy, which may have been moved since.
+    """
+    known = configs.read_yaml(final.final / "config.yaml") if final.finished else {}
+    found = {"teacher_sha256": known.get("teacher_sha256")}
+    if not final.finished or _is_local(config.teacher):
+        found["teacher_sha256"] = sources.fingerprint(config.teacher)
+    options = registry.options(config.strategy.name, config.strategy.options)
+    try:
+        found["strategy_sha256"] = registry.fingerprint(config.strategy.name, options)
+    except ConfigError:  # if the run is not finished, the check before its work tells more
+        found["strategy_sha256"] = known.get("strategy_sha256")
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _is_local(teacher: str) -> bool:

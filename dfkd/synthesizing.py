@@ -14,10 +14,10 @@ from dfkd import config as configs
 from dfkd import pipeline, runs, seeding, tasks, teaching, text_pool
 from dfkd.batch import PseudoBatch
 from dfkd.config import RunConfig, require
-from dfkd.doors import Parts, synthesis_context
+from dfkd.doors import Parts, synthesis_context, teacher_fingerprint
 from dfkd.duplicates import Duplicates
 from dfkd.errors import ConfigError, DfkdError, suggestion
-from dfkd.models import device, sources
+from dfkd.models import device
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import registry
 from dfkd.synthesis.base import Synthesizer, learns_from_student
@@ -121,7 +121,7 @@ def _wanted(settings: PoolSettings, config: RunConfig) -> dict[str, Any]:
     for name in (*NO_STUDENT, "threads"):
         kept.pop(name)
     made = {name: getattr(settings, name) for name in ("batch_size", "near_duplicates")}
-    return {**kept, **made, "teacher_sha256": sources.fingerprint(config.teacher)}
+    return {**kept, **made, "teacher_sha256": teacher_fingerprint(config)}
 
 
 def _there(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
@@ -141,7 +141,8 @@ def _there(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
 
 def _ours(path: Path) -> bool:
     """Whether a file may be there before the first facts are: a kill may come early."""
-    return path.name in ("lock", "access.jsonl", text_pool.SAMPLES, f"{text_pool.FACTS}.tmp")
+    early = ("lock", "access.jsonl", text_pool.SAMPLES, f"{text_pool.FACTS}.tmp")
+    return path.name in early or path.name.startswith("checkpoint")
 
 
 def _refuse(parts: Parts) -> None:

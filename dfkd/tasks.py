@@ -131,10 +131,10 @@ class Task:
             raise DataFreeError(problem, expected="text from elsewhere", found=found, fix="give another corpus")
 
     def _shared(self, texts: Sequence[str]) -> float:
-        """The share of ``texts`` that stand in the task's files."""
-        local = [split for split, source in self._sources.items() if isinstance(source, FileSource)]
+        """The share of ``texts`` that stand in the task's splits, a held-out share of the training file included."""
+        splits = [split for split in ALLOWED if split in self._sources or (split == "test" and self.has_test)]
         own = {
-            _plain(part) for split in local for text in self._read(split).texts
+            _plain(part) for split in splits for text in self._read(split).texts
             for part in ((text,) if isinstance(text, str) else text)
         }
         return sum(_plain(text) in own for text in texts) / max(len(texts), 1)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from dfkd.errors import ConfigError
 from dfkd.pool import Pool
 
 FACTS, SAMPLES = "pool.json", "samples"
+TASK = ("name", "hub", "hub_config", "files")  # of a data config: where the task's texts come from
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
@@ -45,6 +47,16 @@ def samples_of(folder: Path) -> Pool:
     return Pool(folder / SAMPLES, sys.maxsize)
 
 
+def fingerprint(folder: Path) -> str:
+    """What tells a finished pool from another one in the same folder: how it was made, and how far.
+
+    Raises:
+        ConfigError: there is no finished pool.
+    """
+    facts = finished_facts(folder)
+    return hashlib.sha256(json.dumps([facts["config"], facts["files"]], sort_keys=True).encode()).hexdigest()
+
+
 def finished_facts(folder: Path) -> dict[str, Any]:
     """The facts of a pool that is ready for use.
 
@@ -64,8 +76,13 @@ def finished_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def check_fits(folder: Path, teacher_sha256: str | None, labels: Sequence[str], max_length: int, pair: bool) -> None:
-    """Whether the predictions stored in a pool are those that a run's teacher would give.
+def check_fits(
+    folder: Path, teacher_sha256: str | None, labels: Sequence[str], max_length: int, pair: bool,
+    task: Mapping[str, Any] | None = None,
+) -> None:
+    """Whether a pool was made for a run's task, and its predictions are those that the run's teacher would give.
+
+    Texts from outside of one task may be another task's own, which no student of that one may see.
 
     Args:
         folder: of the pool.
@@ -73,14 +90,18 @@ def check_fits(folder: Path, teacher_sha256: str | None, labels: Sequence[str], 
         labels: the run's classes, in the order of the logits.
         max_length: tokens per text of the run.
         pair: whether the run's samples are pairs of texts.
+        task: where the run's task has its texts, by :data:`TASK`; ``None``: unknown, not compared.
 
     Raises:
         ConfigError: they are not, or there is no finished pool.
     """
     facts = finished_facts(folder)
-    now = {"labels": list(labels), "max_length": max_length, "pair": pair}
+    now: dict[str, Any] = {"labels": list(labels), "max_length": max_length, "pair": pair}
     if teacher_sha256 is not None:
         now["teacher_sha256"] = teacher_sha256
+    facts = {**facts, "task": {name: facts["config"]["data"][name] for name in TASK}}
+    if task is not None:
+        now["task"] = dict(task)
     differing = [name for name, value in now.items() if facts[name] != value]
     if differing:
         raise ConfigError(

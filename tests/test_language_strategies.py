@@ -21,7 +21,8 @@ from dfkd.models.language import load
 from dfkd.models.language.base import Generated, Sampling
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import class_prompt, prompt_manual, registry
-from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Filters, Writer, even_classes
+from dfkd.synthesis._classes import even_classes
+from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Filters, Writer
 from dfkd.synthesis.base import Context, Facts
 
 NAMES = ("lm_free", "lm_prompt", "prompt_manual", "class_prompt")

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dfkd import cli, pipeline, runs, seeding, synthesizing, teaching, text_pool
 from dfkd.batch import PseudoBatch
+from dfkd.config import DataConfig
 from dfkd.duplicates import Duplicates, plain
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.models.teacher import Teacher
@@ -407,3 +408,53 @@ def test_the_command_says_what_it_made(given: list[str]) -> None:
         answer = CliRunner().invoke(cli.app, ["synthesize", *given])
         assert answer.exit_code == 0, answer.output
         assert "40 samples by random_tokens" in answer.output and "40 teacher queries" in answer.output
+
+
+# another pool, another task, another order of outputs
+
+def test_a_pool_of_another_task_is_refused(
+    given: list[str], toy_teacher: Path, toy_data: DataConfig, tmp_path: Path
+) -> None:
+    """Texts from outside of one task may be another task's own."""
+    make(given)
+    other = tmp_path / "other.yaml"
+    files = {split: str(Path(toy_data.folder) / path) for split, path in toy_data.files.items()}
+    other.write_text(json.dumps({
+        "files": files, "text": toy_data.text, "label": toy_data.label, "labels": toy_data.labels,
+        "max_length": toy_data.max_length,
+    }))
+    config = pipeline.load_config([
+        f"data={other}", f"teacher={toy_teacher}", f"pool={tmp_path / 'pool'}", "student.layers=1",
+    ])
+    with pytest.raises(ConfigError, match="for another task(.|\n)*other"):
+        pipeline.preflight(config)
+
+
+def test_predictions_in_another_order_are_refused(given: list[str], toy_teacher: Path, tmp_path: Path) -> None:
+    make([*given, "teacher_labels=[sport,food,weather]"])
+    config = pipeline.load_config([
+        "data=toy", f"teacher={toy_teacher}", f"pool={tmp_path / 'pool'}", "student.layers=1",
+    ])
+    with pytest.raises(ConfigError, match="another teacher(.|\n)*teacher_sha256"):
+        pipeline.preflight(config)
+
+
+def test_a_pool_with_more_samples_makes_another_run(given: list[str], toy_teacher: Path, tmp_path: Path) -> None:
+    make(given)
+    config = pipeline.load_config([
+        "data=toy", f"teacher={toy_teacher}", f"pool={tmp_path / 'pool'}", "student.layers=1", "train.steps=3",
+        "train.batch_size=8", "train.heldout=0", "evaluate.latency_rounds=0", "evaluate.limit=10", f"runs={tmp_path}",
+        "run=it", "device=cpu",
+    ])
+    first = pipeline.run(config)
+    assert pipeline.run(config) == first
+    make(given, samples=56)
+    with pytest.raises(ConfigError, match="another config(.|\n)*strategy_sha256"):
+        pipeline.run(config)
+    (tmp_path / "pool").rename(tmp_path / "moved")
+    assert pipeline.run(config) == first  # a finished run can be shown without its pool
+
+
+def test_a_kill_within_the_first_checkpoint_does_not_lock_the_folder(given: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pool/checkpoint.tmp").mkdir(parents=True)
+    assert make(given)["samples"] == 40

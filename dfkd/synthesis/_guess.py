@@ -15,6 +15,7 @@ from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.decode import pieces
 from dfkd.models.teacher import Teacher
+from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._words import draw_length
 
 
@@ -192,9 +193,7 @@ class Guesser:
         assert isinstance(self.options, GuessOptions), "strategies with other options draw their own targets"
         classes = len(self.teacher.labels)
         if self.options.targets == "hard":
-            # as many of each class as n allows, in a random order
-            order = torch.randperm(n, generator=self.generator)
-            return torch.eye(classes)[order % classes].to(self.teacher.device)
+            return torch.eye(classes)[even_classes(n, classes, self.generator)].to(self.teacher.device)
         concentration = torch.full((n, classes), self.options.concentration)
         gamma = torch._standard_gamma(concentration, generator=self.generator)
         return (gamma / gamma.sum(dim=1, keepdim=True).clamp_min(1e-9)).to(self.teacher.device)

@@ -83,6 +83,9 @@ def find_keywords(teacher: Teacher, options: KeywordOptions, generator: torch.Ge
     if options.inversions > 0:
         decoded = [decoded_words(teacher, index, words, options, generator) for index in range(len(teacher.labels))]
         candidates = sorted({word for of_class in decoded for word in of_class})
+    if not candidates:
+        fix = "raise strategy.invert_rate, strategy.invert_steps or strategy.common; or strategy.inversions=0"
+        raise ConfigError("the inverted embeddings decode to no whole word", fix=fix)
     scores = word_scores(teacher, candidates, words, options.contexts, generator)
     best = scores.argmax(dim=1)
     found = []

@@ -24,7 +24,7 @@ class RewardOptions:
 
     Args:
         reward: of a text whose class is c = argmax T: ``teacher_minus_student``: T_c - S_c; ``teacher``: T_c;
-            ``minus_student``: -S_c; ``kl``: KL(T || S).
+            ``minus_student``: -S_c; ``kl``: KL(T || S). S is the student as it trains, its dropout included.
         balance_weight: weight of a bonus for texts of classes that were rare of late, a penalty for frequent ones.
         repetition_weight: weight of a penalty for pairs of neighbouring tokens that prompts have repeated of late.
         reward_window: how many texts and prompts "of late" are.

@@ -205,13 +205,6 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.lower().encode()).digest()[:8], "big") >> 1
 
 
-def even_classes(n: int, classes: int, generator: torch.Generator) -> list[int]:
-    """``n`` classes in a random order, as many of each as can be; which ones get one more is drawn too."""
-    rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-n // classes))]
-    order = torch.randperm(n, generator=generator)
-    return [int(label) for label in torch.cat(rounds)[:n][order]]
-
-
 def one_hot(drafts: Sequence[Draft], classes: int) -> Tensor:
     """The drafts' classes as distributions (B, C)."""
     return torch.eye(classes)[torch.tensor([draft.label for draft in drafts])]

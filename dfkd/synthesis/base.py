@@ -92,7 +92,8 @@ class Context:
         corpus: reads texts from outside of the task: (file, column, split, hub_config, limit) -> texts; raises
             :class:`~dfkd.errors.DataFreeError` for the task's own.
         steps: student steps of the run; ``None``: unknown, as where no student is trained.
-        teacher_sha256: fingerprint of the teacher; ``None``: unknown.
+        teacher_sha256: fingerprint of the teacher and the order of its outputs; ``None``: unknown.
+        task: where the task's texts come from, see :func:`dfkd.doors.task_of`; ``None``: unknown.
         precision: of the run: ``auto``, ``float32`` or ``bf16``, for models that the strategy loads.
         trust_remote_code: let hub models run their own code.
         shared: what several strategies of one run hold in common, such as a language model; by names of their own.
@@ -107,6 +108,7 @@ class Context:
     corpus: Corpus = _no_corpus
     steps: int | None = None
     teacher_sha256: str | None = None
+    task: Mapping[str, Any] | None = None
     precision: str = "auto"
     trust_remote_code: bool = False
     shared: dict[Any, Any] = field(default_factory=dict)
@@ -124,6 +126,7 @@ class Facts:
         trust_remote_code: let hub models run their own code.
         corpus: as in :class:`Context`.
         teacher_sha256: as in :class:`Context`.
+        task: as in :class:`Context`.
     """
 
     labels: Sequence[str]
@@ -133,3 +136,4 @@ class Facts:
     trust_remote_code: bool = False
     corpus: Corpus = _no_corpus
     teacher_sha256: str | None = None
+    task: Mapping[str, Any] | None = None

@@ -17,8 +17,9 @@ from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.language.base import Sampling
 from dfkd.synthesis import _language
+from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._language import LanguageOptions
-from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, even_classes, one_hot, one_line
+from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, one_hot, one_line
 from dfkd.synthesis.base import Context, Facts, Silent
 
 DEFAULT = 'The {domain} about {describe} is: "'

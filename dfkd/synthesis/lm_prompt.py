@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Sequence
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
 from dfkd.models.language.base import Sampling
 from dfkd.synthesis import _language
 from dfkd.synthesis._language import PromptedOptions
+from dfkd.synthesis._prompt_policy import forbidden_tokens
 from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Writer
 from dfkd.synthesis.base import Context, Facts, Silent
 
@@ -34,11 +35,12 @@ class Options(PromptedOptions):
         require(self.prompt_temperature > 0, "strategy.prompt_temperature", "above 0", self.prompt_temperature)
         require(0 < self.prompt_top_p <= 1, "strategy.prompt_top_p", "in (0, 1]", self.prompt_top_p)
 
-    def prompting(self) -> Sampling:
-        """How the prompts' tokens are drawn."""
+    def prompting(self, banned: Sequence[int] = ()) -> Sampling:
+        """How the prompts' tokens are drawn, but for those that no prompt may hold."""
         length = self.prompt_tokens
         return Sampling(
-            self.prompt_temperature, top_p=self.prompt_top_p, min_new_tokens=length, max_new_tokens=length
+            self.prompt_temperature, top_p=self.prompt_top_p, min_new_tokens=length, max_new_tokens=length,
+            banned=tuple(banned),
         )
 
 
@@ -51,7 +53,8 @@ class LmPrompt(Silent):
         prompting: how the prompts' tokens are drawn.
 
     Source: the ablation of Ma et al., IJCAI 2022 (PromptDFD, arXiv:2205.07523), without reinforcement: what the
-    learned prompter is held close to, and must beat.
+    learned prompter is held close to, and must beat. The same tokens are left out as there: special ones, parts of
+    letters, line breaks.
     """
 
     def __init__(self, source: ContentGenerator, writer: Writer, prompting: Sampling) -> None:
@@ -93,4 +96,7 @@ def build(options: Options, context: Context) -> LmPrompt:
     """
     source = _language.content_generator(options, context)
     writer = Writer(source, options.filters(), context.generator, options.with_prompt)
-    return LmPrompt(source, writer, options.prompting())
+    opened = getattr(source.engine, "language_model", None)  # vllm shows none
+    size = len(source.tokenizer) if opened is None else int(opened.model.get_input_embeddings().weight.shape[0])
+    banned = forbidden_tokens(source.tokenizer, size).nonzero().flatten().tolist()
+    return LmPrompt(source, writer, options.prompting(banned))

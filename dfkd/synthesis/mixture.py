@@ -5,6 +5,9 @@ Shapes: B samples.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import Any, Iterable, Mapping, Sequence, cast
@@ -146,6 +149,19 @@ class Mixture:
             strategy.load_state_dict(state["parts"][label])
         self.step, self.batches = state["step"], dict(state["batches"])
         self.generator.set_state(state["generator"])
+
+
+def fingerprint(options: Options) -> str:
+    """What the parts are, their defaults included, and what their files hold.
+
+    Raises:
+        ConfigError: some file is not there.
+    """
+    parts = [
+        [part.label, dataclasses.asdict(part.options), registry.fingerprint(part.strategy, part.options)]
+        for part in read_parts(options.parts)
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def check(options: Options, facts: Facts) -> None:

@@ -89,11 +89,20 @@ def check(options: Options, facts: Facts) -> None:
         ConfigError: there is no finished pool, it is another teacher's or task's, or it has fewer samples.
     """
     folder = Path(options.folder).expanduser()
-    text_pool.check_fits(folder, facts.teacher_sha256, facts.labels, facts.max_length, facts.pair)
+    text_pool.check_fits(folder, facts.teacher_sha256, facts.labels, facts.max_length, facts.pair, facts.task)
     limit, count = options.limit, text_pool.finished_facts(folder)["samples"]
     if limit is not None and limit > count:
         fix = f"set strategy.limit={count} or less, or make more: dfkd synthesize ... samples={limit}"
         raise ConfigError(f"the pool '{folder}' has fewer samples", expected=limit, found=count, fix=fix)
+
+
+def fingerprint(options: Options) -> str:
+    """What the pool holds, for the run's config: with another content it is another run.
+
+    Raises:
+        ConfigError: there is no finished pool.
+    """
+    return text_pool.fingerprint(Path(options.folder).expanduser())
 
 
 def build(options: Options, context: Context) -> Stored:
@@ -104,7 +113,7 @@ def build(options: Options, context: Context) -> Stored:
     """
     folder, teacher = Path(options.folder).expanduser(), context.teacher
     check(options, Facts(
-        teacher.labels, {}, context.pair, teacher.max_length, teacher_sha256=context.teacher_sha256
+        teacher.labels, {}, context.pair, teacher.max_length, teacher_sha256=context.teacher_sha256, task=context.task
     ))
     facts, samples = text_pool.finished_facts(folder), text_pool.samples_of(folder)
     samples.adopt(facts["files"])

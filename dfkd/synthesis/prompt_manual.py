@@ -10,8 +10,9 @@ import torch
 from dfkd.batch import PseudoBatch
 from dfkd.errors import ConfigError
 from dfkd.synthesis import _language
+from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._language import PromptedOptions
-from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, even_classes, one_hot
+from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, one_hot
 from dfkd.synthesis.base import Context, Facts, Silent
 
 

@@ -46,6 +46,16 @@ def check(name: str, options: Any, facts: Facts) -> None:
         asked(options, facts)
 
 
+def fingerprint(name: str, options: Any) -> str | None:
+    """What tells the files that the strategy ``name`` reads from others of the same name; ``None``: it reads none.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    asked = getattr(STRATEGIES.module(name), "fingerprint", None)
+    return None if asked is None else asked(options)
+
+
 def build(name: str, options: Any, context: Context) -> Synthesizer:
     """The strategy, ready to synthesize.
 

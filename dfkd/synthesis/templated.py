@@ -11,6 +11,7 @@ import torch
 from dfkd.batch import PseudoBatch, Text
 from dfkd.config import require
 from dfkd.errors import ConfigError
+from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._templates import domain_of, places
 from dfkd.synthesis._words import draw_length, whole_words
 from dfkd.synthesis.base import Context, Facts, Silent
@@ -76,7 +77,7 @@ class Templated(Silent):
 
     def synthesize(self, n: int) -> PseudoBatch:
         """Make ``n`` texts, as many of each class as ``n`` allows; the prompt of each is its phrase."""
-        classes = (torch.randperm(n, generator=self.generator) % len(self.phrases)).tolist()
+        classes = even_classes(n, len(self.phrases), self.generator)
         phrases = [self._one_of(self.phrases[index]) for index in classes]
         targets = torch.eye(len(self.phrases))[classes]
         return PseudoBatch(texts=tuple(map(self._sample, phrases)), prompts=tuple(phrases), targets=targets)

@@ -25,6 +25,7 @@ class Sampling:
         repetition_penalty: above 1: tokens that are there already become less likely (arXiv:1909.05858).
         min_new_tokens: no end of text before this many new tokens.
         max_new_tokens: no more new tokens than this.
+        banned: ids that are never drawn.
     """
 
     temperature: float = 1.0
@@ -33,6 +34,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     min_new_tokens: int = 0
     max_new_tokens: int = 32
+    banned: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, "strategy.temperature", "0 or more", self.temperature)

@@ -68,9 +68,10 @@ class TransformersEngine:
         """Continue all rows to their ends."""
         cache = RowCache()
         logits = _read(model, rows, cache)
-        last = torch.tensor(sorted(self.ends | self.stops), device=logits.device)
+        never = torch.tensor(sampling.banned, dtype=torch.long, device=logits.device)
+        early = torch.tensor(sorted({*self.ends, *self.stops, *sampling.banned}), device=logits.device)
         for step in range(sampling.max_new_tokens):
-            banned = last if step < sampling.min_new_tokens else None
+            banned = early if step < sampling.min_new_tokens else never
             drawn = next_tokens(logits, rows.so_far(), sampling, rows.generators, banned)
             self.generated_tokens += len(drawn)
             rows.append(drawn)

@@ -18,6 +18,7 @@ from dfkd.models.language._tokens import check_request, end_tokens, generated, p
 from dfkd.models.language.base import Generated, Sampling
 
 MEMORY_SHARE = 0.5  # of the GPU's memory; teacher, student and a policy live there as well
+NEVER = -100.0  # added to the logits of banned tokens
 
 
 def check() -> None:
@@ -109,6 +110,7 @@ class VllmEngine:
             repetition_penalty=sampling.repetition_penalty, min_tokens=sampling.min_new_tokens,
             max_tokens=sampling.max_new_tokens, seed=seed, detokenize=False,
             stop_token_ids=sorted(self.ends | self.stops),
+            logit_bias={token: NEVER for token in sampling.banned} or None,
         )
 
     def _result(self, prompt: Sequence[int], output: Any) -> Generated:
