@@ -22,6 +22,7 @@ from dfkd.models.language.base import Generated, Sampling
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import class_prompt, prompt_manual, registry
 from dfkd.synthesis._classes import even_classes
+from dfkd.synthesis._prompt_policy import forbidden_tokens
 from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Filters, Writer
 from dfkd.synthesis.base import Context, Facts
 
@@ -195,6 +196,17 @@ def test_what_opens_every_text_is_read_and_not_shown(
     assert strategy.source.start == opening and tokenizer.decode(opening) == f"{mark} rain soup"
     shown = batch.texts if batch.prompts is None else batch.prompts
     assert len(shown) == 4 and not any(text.startswith("rain soup") for text in shown)
+
+
+def test_prompts_hold_what_the_prompters_may_hold(build: Build) -> None:
+    strategy = build("lm_prompt", prompt_tokens=3)
+    size = len(strategy.source.tokenizer)
+    banned = set(forbidden_tokens(strategy.source.tokenizer, size).nonzero().flatten().tolist())
+    assert set(strategy.prompting.banned) >= banned > set()
+    allowed = sorted(set(range(size)) - banned)[:3]
+    strategy.prompting = replace(strategy.prompting, banned=tuple(set(range(size)) - set(allowed)))
+    drawn = {token for draft in strategy._drafts([ANY] * 50) for token in draft.tokens[1:]}
+    assert drawn == set(allowed)
 
 
 def test_prompts_come_from_the_models_own_distribution(build: Build) -> None:

@@ -105,12 +105,12 @@ class VllmEngine:
         """vllm's ``SamplingParams`` of one text."""
         import vllm
 
+        banned = {"logit_bias": {token: NEVER for token in sampling.banned}} if sampling.banned else {}
         return vllm.SamplingParams(
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k or -1,
             repetition_penalty=sampling.repetition_penalty, min_tokens=sampling.min_new_tokens,
             max_tokens=sampling.max_new_tokens, seed=seed, detokenize=False,
-            stop_token_ids=sorted(self.ends | self.stops),
-            logit_bias={token: NEVER for token in sampling.banned} or None,
+            stop_token_ids=sorted(self.ends | self.stops), **banned,
         )
 
     def _result(self, prompt: Sequence[int], output: Any) -> Generated:
