@@ -101,6 +101,7 @@ def test_a_wrong_table_is_refused_before_work(grid: Callable[..., Path], parts: 
         compare.load(str(grid(**parts)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", config.available("experiments/tables"))
 def test_every_table_of_ours_loads(table: str) -> None:
     jobs = compare.load(table)

@@ -114,6 +114,7 @@ def dafl(build: Build, steps: int = 60, **weights: float) -> dict[str, float]:
     return after_a_turn(build, "dafl", steps, **{**off, **weights})
 
 
+@pytest.mark.slow
 def test_dafl_sharpens_and_excites_each_by_its_own_weight(build: Build) -> None:
     start, idle = dafl(build, steps=0), dafl(build, steps=4)
     assert start == pytest.approx(idle)  # no weight, no movement
@@ -122,6 +123,7 @@ def test_dafl_sharpens_and_excites_each_by_its_own_weight(build: Build) -> None:
     assert excited["activation"] > 1.1 * start["activation"]
 
 
+@pytest.mark.slow
 def test_dafl_covers_the_classes_and_without_the_balance_does_not(build: Build, teacher: Teacher) -> None:
     with torch.no_grad():
         teacher.output_layer().bias[0] += 4.5  # or the classes would be even from the start

@@ -575,6 +575,7 @@ def test_mask_loss_trains_student_and_map(kind: str, bert: Teacher, toy_data: Da
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_from_its_options_to_its_predictions(kind: str, toy_teacher: Path, tmp_path: Path) -> None:
     settings = ["data=toy", f"teacher={toy_teacher}", "strategy=as_dfd", f"runs={tmp_path}", f"student={kind}"]
