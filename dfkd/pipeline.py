@@ -233,15 +233,10 @@ def assemble(
 ) -> tuple[Teacher, Any, Distiller]:
     """Load and build the live objects of a run: teacher, student and trainer."""
     config = parts.config
-    teacher = teaching.load_teacher(config)
     assumed = teaching.assumed_order(config)
     if assumed:
         listeners.alarm(assumed)
-    teacher.classifier.to(accelerator.device)
-    seeding.seed_globals(config.seed)
-    student_context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
-    student = students.build(config.student.name, parts.student_options, student_context)
-
+    teacher, student = load_models(parts, accelerator)
     context = synthesis_context(parts, teacher, student, config.train.steps)
     synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
     alarms = Alarms(len(config.data.labels), history=lambda: folder.read_log("metrics"))
@@ -256,6 +251,16 @@ def assemble(
         teacher, student, synthesizer, config.train, folder, accelerator, config.seed, listen, Diagnostics(teacher)
     )
     return teacher, student, distiller
+
+
+def load_models(parts: Parts, accelerator: Accelerator) -> tuple[Teacher, Any]:
+    """The teacher of a run on the accelerator's device, and a new student; the global generators are seeded."""
+    config = parts.config
+    teacher = teaching.load_teacher(config)
+    teacher.classifier.to(accelerator.device)
+    seeding.seed_globals(config.seed)
+    context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
+    return teacher, students.build(config.student.name, parts.student_options, context)
 
 
 def judge(

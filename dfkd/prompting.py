@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Sequence
 
-from dfkd import pipeline, seeding, teaching
+from dfkd import pipeline
 from dfkd.doors import synthesis_context
 from dfkd.errors import ConfigError
 from dfkd.models import device
-from dfkd.models.students import registry as students
-from dfkd.models.students.base import StudentContext
 from dfkd.synthesis import registry
 
 if TYPE_CHECKING:
@@ -29,11 +27,8 @@ def prompter(overrides: Sequence[str]) -> Any:
     if config.strategy.name != "prompt_rl":
         raise ConfigError("only a prompter can be trained", expected="strategy=prompt_rl", found=config.strategy.name)
     parts = pipeline.preflight(config)
-    teacher = teaching.load_teacher(config)
-    teacher.classifier.to(device.accelerator(config.device, config.precision, config.threads).device)
-    seeding.seed_globals(config.seed)
-    context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
-    student = students.build(config.student.name, parts.student_options, context)
+    accelerator = device.accelerator(config.device, config.precision, config.threads)
+    teacher, student = pipeline.load_models(parts, accelerator)
     return registry.build("prompt_rl", parts.strategy_options, synthesis_context(parts, teacher, student, None))
 
 

@@ -109,7 +109,7 @@ class Task:
 
         Args:
             name: what messages call the corpus.
-            texts: all of it; compared with the texts of the task's files.
+            texts: all of it; compared with the texts of all splits of the task.
             to: who wants it.
             path: its file; ``None``: it has none.
             hub: its name on the hub; ``None``: it has none.

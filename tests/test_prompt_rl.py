@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy
+import pyarrow
 import pytest
 import torch
 
@@ -332,6 +333,23 @@ def test_a_run_logs_what_the_prompter_does(toy_teacher: Path, toy_language_model
     assert len(fresh) == 3 and all(facts <= set(record) for record in fresh)
     assert not any(facts & set(record) for record in records if not record["fresh"])
     assert fresh[0]["policy_kl"] == 0 and fresh[-1]["policy_kl"] > 0
+
+
+# what a run keeps
+
+def test_rewards_are_stored_with_the_texts(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> None:
+    pipeline.run(pipeline.load_config([
+        "data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}",
+        "strategy.max_new_tokens=6", "student.layers=1", "train.steps=4", "train.replay_share=0.5",
+        "train.batch_size=8", "train.heldout=0", "evaluate.latency_rounds=0", "evaluate.limit=10", f"runs={tmp_path}",
+        "run=it", "device=cpu",
+    ]))
+    files = sorted((tmp_path / "it/pool").glob("*.arrow"))
+    rows = [row for file in files for row in pyarrow.ipc.open_file(str(file)).read_all().to_pylist()]
+    metrics = [json.loads(line) for line in (tmp_path / "it/metrics.jsonl").read_text().splitlines()]
+    means = [numpy.mean([row["reward"] for row in rows if row["step"] == m["step"]]) for m in metrics if m["fresh"]]
+    assert len(means) == 2
+    assert means == pytest.approx([m["reward"] for m in metrics if m["fresh"]], abs=1e-5)
 
 
 # the environment for agents of other libraries

@@ -132,6 +132,16 @@ def test_the_tasks_own_texts_are_no_corpus(toy_data: DataConfig, lines: Path, tm
         tasks.Task(replace(toy_data, hub="toys/toy")).admit("x", ["a"], "corpus", hub="toys/toy")
 
 
+def test_a_held_out_share_of_the_training_file_is_no_corpus(toy_data: DataConfig) -> None:
+    held = replace(toy_data, files={"train": toy_data.files["train"]}, holdout=0.3)
+    texts = [str(text) for text in tasks.load(held).hand_out("test", to="evaluate").texts]
+    train = tasks.load(held).hand_out("train", to="teacher_training").texts
+    foreign = [text for text in texts if text not in set(train)]
+    assert foreign  # texts of the held-out share alone
+    with pytest.raises(DataFreeError, match="100.0% of its texts are the task's"):
+        tasks.load(held).admit("x", foreign, "corpus")
+
+
 def test_a_run_on_a_corpus_logs_it_and_one_on_the_task_is_refused(
     toy_teacher: Path, toy_data: DataConfig, lines: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +206,12 @@ def test_templates_hold_the_words_of_their_class_evenly(teacher: Teacher, toy_da
     assert batch.targets.sum(dim=0).tolist() == [10, 10, 10]
     for text, prompt, target in zip(batch.texts, batch.prompts, batch.targets):
         assert prompt == toy_data.prompts["describe"][toy_data.labels[int(target.argmax())]] and prompt in text
+
+
+def test_small_batches_miss_no_class_for_good(teacher: Teacher, toy_data: DataConfig) -> None:
+    strategy = build("templated", teacher, toy_data)
+    seen = torch.stack([strategy.synthesize(2).targets.sum(dim=0) for _ in range(60)]).sum(dim=0)
+    assert seen.min() > 20  # 40 expected of each of three classes
 
 
 def test_the_teacher_mostly_sees_the_class_of_the_template(teacher: Teacher, toy_data: DataConfig) -> None:
@@ -268,6 +284,11 @@ def test_keywords_make_the_teacher_see_their_class(teacher: Teacher) -> None:
         assert all(k.score > 0 for k in of_class)
     words = [word for of_class in keywords for word, _ in of_class]
     assert len(set(words)) == len(words)
+
+
+def test_inversions_that_decode_to_nothing_are_told(teacher: Teacher) -> None:
+    with pytest.raises(ConfigError, match="decode to no whole word(.|\n)*strategy.invert_rate"):
+        found(teacher, invert_rate=1e-6, invert_steps=1)
 
 
 def test_keywords_follow_the_teachers_classes_when_they_are_swapped(teacher: Teacher) -> None:

@@ -88,12 +88,7 @@ def build(folder: Path, texts: Sequence[str], model_type: str = "bert", layers: 
         pad_token_id=0, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3,
         initializer_range=SPREAD, **sizes, **depth,
     )
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    AutoModel.from_config(config).save_pretrained(folder)
-    torch.set_rng_state(state)
-    tokenizer.save_pretrained(folder)
-    return Path(folder)
+    return _saved(AutoModel, config, tokenizer, folder, seed)
 
 
 def words(texts: Sequence[str], size: int = 400) -> PreTrainedTokenizerFast:
@@ -143,9 +138,13 @@ def build_language_model(
         model_type, vocab_size=len(tokenizer), num_hidden_layers=layers, max_position_embeddings=POSITIONS,
         bos_token_id=0, eos_token_id=0, pad_token_id=None, **{spread: SHARP}, **sizes,
     )
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    torch.set_rng_state(state)
+    return _saved(AutoModelForCausalLM, config, tokenizer, folder, seed)
+
+
+def _saved(kind: Any, config: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int) -> Path:
+    """A model of random weights, written with its tokenizer; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        kind.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)

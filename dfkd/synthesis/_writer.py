@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dfkd.batch import PseudoBatch
 from dfkd.models.language.base import Engine, Generated, Sampling, start_of
+from dfkd.synthesis.base import Silent
 
 ANY = -1  # stands for a class where none is asked for
 SHORT, DUPLICATE, UNQUOTED = "short", "duplicate", "unquoted"
@@ -193,6 +194,20 @@ class Writer:
         """Go back to the state of :meth:`state_dict`."""
         self.generator.set_state(state["generator"])
         self.seen, self.generated_tokens = set(state["seen"].tolist()), state["generated_tokens"]
+
+
+class Written(Silent):
+    """The state of a strategy that is its ``writer``'s; to mix in, as :class:`Silent` is."""
+
+    writer: Writer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The writer's state, the generator's included."""
+        return self.writer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to the state of :meth:`state_dict`."""
+        self.writer.load_state_dict(state)
 
 
 def one_line(text: str) -> str:

@@ -2,7 +2,8 @@
 
 A strategy module holds ``Options`` (a frozen dataclass whose class attributes ``injects`` and ``uses_real_text``
 state the facts), the strategy's class, which takes plain values, and ``build(options, context)``. It may also hold
-``check(options, facts)``, which raises a ConfigError where something is missing, before any work.
+``check(options, facts)``, which raises a ConfigError where something is missing, before any work; and
+``fingerprint(options)``, what tells the files that it reads from others of the same name, for the run's config.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from dfkd.models.language.base import Sampling
 from dfkd.synthesis import _language
 from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._language import LanguageOptions
-from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, one_hot, one_line
-from dfkd.synthesis.base import Context, Facts, Silent
+from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, Written, one_hot, one_line
+from dfkd.synthesis.base import Context, Facts
 
 DEFAULT = 'The {domain} about {describe} is: "'
 FIELDS = ("domain", "describe", "label", "subject")
@@ -68,7 +68,7 @@ class Instructions:
         return QUOTE if all(text.endswith(QUOTE) for text in self.texts) else ""
 
 
-class ClassPrompt(Silent):
+class ClassPrompt(Written):
     """Asks for texts, evenly over the classes.
 
     Args:
@@ -113,14 +113,6 @@ class ClassPrompt(Silent):
         naming = Sampling(how.temperature, how.top_k, how.top_p, max_new_tokens=SUBJECT_TOKENS)
         drawn = self.source.engine.generate([prompt] * n, self.writer.seeds(n), naming)
         return [one_line(subject.text.partition(QUOTE)[0]) for subject in drawn]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The writer's state, the generator's included."""
-        return self.writer.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.writer.load_state_dict(state)
 
 
 def smoothed(targets: Tensor, smoothing: float) -> Tensor:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dfkd.batch import PseudoBatch
 from dfkd.synthesis import _language
 from dfkd.synthesis._language import LanguageOptions
-from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Writer
-from dfkd.synthesis.base import Context, Facts, Silent
+from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Writer, Written
+from dfkd.synthesis.base import Context, Facts
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Options(LanguageOptions):
     """Free texts; see :class:`~dfkd.synthesis._language.LanguageOptions`."""
 
 
-class LmFree(Silent):
+class LmFree(Written):
     """Texts from the start token.
 
     Args:
@@ -34,14 +33,6 @@ class LmFree(Silent):
         """Write ``n`` texts."""
         start = Draft(tuple(self.source.start))
         return self.writer.write([ANY] * n, lambda labels: [start] * len(labels))[0]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The writer's state."""
-        return self.writer.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.writer.load_state_dict(state)
 
 
 def check(options: Options, facts: Facts) -> None:

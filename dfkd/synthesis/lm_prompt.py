@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Sequence
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
@@ -11,8 +11,8 @@ from dfkd.models.language.base import Sampling
 from dfkd.synthesis import _language
 from dfkd.synthesis._language import PromptedOptions
 from dfkd.synthesis._prompt_policy import forbidden_tokens
-from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Writer
-from dfkd.synthesis.base import Context, Facts, Silent
+from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Writer, Written
+from dfkd.synthesis.base import Context, Facts
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Options(PromptedOptions):
         )
 
 
-class LmPrompt(Silent):
+class LmPrompt(Written):
     """Draws prompts, and continues them.
 
     Args:
@@ -69,14 +69,6 @@ class LmPrompt(Silent):
         seeds = self.writer.seeds(len(labels))
         drawn = self.source.engine.generate([start] * len(labels), seeds, self.prompting)
         return [Draft((*start, *prompt.tokens), self.source.text(prompt.tokens)) for prompt in drawn]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The writer's state."""
-        return self.writer.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.writer.load_state_dict(state)
 
 
 def check(options: Options, facts: Facts) -> None:

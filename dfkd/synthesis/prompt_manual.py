@@ -12,8 +12,8 @@ from dfkd.errors import ConfigError
 from dfkd.synthesis import _language
 from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._language import PromptedOptions
-from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, one_hot
-from dfkd.synthesis.base import Context, Facts, Silent
+from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, Written, one_hot
+from dfkd.synthesis.base import Context, Facts
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Options(PromptedOptions):
     """Topic prompts of the data config; see :class:`~dfkd.synthesis._language.PromptedOptions`."""
 
 
-class PromptManual(Silent):
+class PromptManual(Written):
     """Continues topic prompts, evenly over the classes and, within a class, over its prompts.
 
     The labels are the teacher's all the same; ``targets`` only say what the prompt was for.
@@ -52,14 +52,6 @@ class PromptManual(Silent):
     def _topic(self, label: int) -> str:
         topics = self.topics[label]
         return topics[int(torch.randint(len(topics), (1,), generator=self.generator))]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The writer's state, the generator's included."""
-        return self.writer.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to the state of :meth:`state_dict`."""
-        self.writer.load_state_dict(state)
 
 
 def topics_of(prompts: Mapping[str, Any], labels: Sequence[str]) -> list[list[str]]:
