@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import pytest
 
-from dfkd import cli, distill, pipeline, teaching
+from dfkd import cli, console, distill, pipeline, teaching
 from dfkd.errors import TrainingDiverged
 from dfkd.models.classifier import load_classifier
 
@@ -46,7 +46,7 @@ def call(*arguments: str) -> int:
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wide terminal: tables stay in one piece."""
-    monkeypatch.setattr(cli.console, "_width", 240)
+    monkeypatch.setattr(console.console, "_width", 240)
 
 
 @pytest.fixture

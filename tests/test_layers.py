@@ -28,7 +28,8 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     6.5: r"teaching|finished|doors",  # teachers made, finished students used; the pipeline is above them
     7: r"pipeline|doctor|report(\..+)?",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
-    8: r"cli(\..+)?|__main__",
+    7.8: r"commands(\..+)?",
+    8: r"cli|__main__",
 }
 STRATEGIES, SCRIPTS = 5, 8
 DYNAMIC_IMPORTS = {"importlib.import_module", "import_module", "__import__"}

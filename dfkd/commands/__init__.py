@@ -1,0 +1,1 @@
+"""The commands of ``dfkd``, a module a kind of work."""

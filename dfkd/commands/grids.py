@@ -1,0 +1,57 @@
+"""Commands over many runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from dfkd.commands._app import Overrides, app
+from dfkd.console import console, quiet_libraries
+
+
+@app.command()
+def compare(
+    table: str = typer.Argument(..., help="A table of experiments/tables, or a YAML file like them."),
+    overrides: Optional[list[str]] = Overrides,
+    only: Optional[list[str]] = typer.Option(None, help="Only this data set, student or strategy; repeat for more."),
+    workers: int = typer.Option(1, min=1, help="Processes that share the runs; give each one thread: threads=1."),
+    out: Optional[Path] = typer.Option(None, help="Folder for the tables; default: that of the runs."),
+    keep: Optional[Path] = typer.Option(None, help="Copy the small result files below this folder."),
+    show: bool = typer.Option(False, "--show", help="Run nothing; show what is finished."),
+    worker: bool = typer.Option(False, "--worker", hidden=True),
+) -> None:
+    """Run a grid of data sets, students, strategies and seeds, and print its tables.
+
+    Finished runs are skipped, interrupted ones go on, failed ones are named (then the exit code is 1). Runs that are
+    compared must have the same budget.
+
+    Example: `dfkd compare embeddings_tiny --only sst2 --workers 2 threads=1`
+    """
+    from dfkd import compare as grids
+    from dfkd.console import GridProgress, quiet_listeners
+    from dfkd.report import comparison
+
+    quiet_libraries()
+    given = overrides or []
+    jobs = grids.load(table, given, only or [])
+    if worker:
+        return grids.work_off(jobs, quiet_listeners)
+    if not show:
+        grids.forget_failures(jobs)
+        arguments = [table, *given, *(part for name in only or [] for part in ("--only", name))]
+        with GridProgress(len(jobs)) as progress:
+            grids.supervise(jobs, arguments, workers, progress)
+    found, missing = grids.outcome(jobs)
+    where = out or grids.table_folder(jobs)
+    where.mkdir(parents=True, exist_ok=True)
+    text = comparison.markdown(found, missing)
+    (where / "comparison.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+    console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
+    if keep is not None:
+        grids.keep_results(found, keep)
+    if missing and not show:
+        raise typer.Exit(1)

@@ -1,0 +1,81 @@
+"""Commands that make something: teachers, students, pools of pseudo texts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Optional
+
+from dfkd.commands._app import Overrides, app
+from dfkd.console import Bar, RunProgress, console, quiet_libraries, scores_line
+
+
+@app.command()
+def teacher(overrides: Optional[list[str]] = Overrides) -> None:
+    """Fine-tune an encoder into a teacher, on a data set's training split.
+
+    Needs `data=NAME` (or a YAML file) and `model=` a folder, `package:DIST` or hub name. More: `out`, `epochs`,
+    `batch_size`, `learning_rate`, `limit`, `seed`, `threads`, `precision`, and any `data.FIELD`.
+
+    Example: `dfkd teacher data=sst2 model=bert-base-uncased out=teachers/sst2 epochs=3`
+    """
+    from dfkd import config, teaching
+
+    quiet_libraries()
+    data, settings = config.load_teacher(overrides or [])
+    what = f"teacher for {data.name} from {settings.model} -> {teaching.default_folder(data, settings)}"
+    console.print(what, markup=False, soft_wrap=True)
+    with Bar("test items") as predicted:
+        facts = teaching.make_teacher(data, settings, quiet=not sys.stderr.isatty(), progress=predicted)
+    scores = facts["scores"]
+    console.print(f"trained on {facts['rows']} rows in {facts['seconds']:.0f} s")
+    console.print(scores_line(scores) if scores else "no test split: no scores")
+
+
+@app.command()
+def run(overrides: Optional[list[str]] = Overrides) -> None:
+    """Distil one student; a finished run is only shown, an interrupted one goes on.
+
+    Needs `data=`, `teacher=` and `strategy=` (or `pool=FOLDER`, made by `dfkd synthesize`). The student is
+    `student=truncated` (with `student.layers`, `student.keep`, `student.init`), `student=pretrained` (with
+    `student.model`), or another of `dfkd students`. The budget is `train.steps` and `train.teacher_queries`.
+    `run=NAME` names the run folder.
+
+    Example: `dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd student.layers=3 seed=1`
+    """
+    from dfkd import pipeline
+    from dfkd.report import results, table
+
+    quiet_libraries()
+    config = pipeline.load_config(overrides or [])
+    folder = Path(config.runs) / config.run_name()
+    known = " is finished already" if folder.is_dir() else ""
+    console.print(f"run {folder}{known}", markup=False, soft_wrap=True)
+    with RunProgress(config.data.labels) as listeners:
+        pipeline.run(config, listeners)
+    console.print(table.rich_table(table.rows(results.collect([folder]))))
+
+
+@app.command()
+def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
+    """Make a pool of pseudo texts with the teacher's predictions, for many students: `dfkd run pool=FOLDER`.
+
+    Needs `data=`, `teacher=`, `strategy=`, `samples=N` and `out=FOLDER`. Interrupted, it goes on; with more `samples`
+    it adds some; a finished pool is only shown. Duplicates are dropped, near ones too (`near_duplicates=0.8`). More:
+    `batch_size`, `checkpoint_every`, `seed`, `threads`, `precision`, `device`. The strategy must not learn from a
+    student.
+
+    Example: `dfkd synthesize data=sst2 teacher=teachers/sst2 strategy=keyword_prompt samples=4000 out=pools/sst2`
+    """
+    from dfkd import synthesizing
+
+    quiet_libraries()
+    settings, config = synthesizing.load_config(overrides or [])
+    console.print(f"pool {settings.out}", markup=False, soft_wrap=True)
+    with Bar("samples") as progress:
+        facts = synthesizing.synthesize(settings, config, progress)
+    dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+    console.print(
+        f"{facts['samples']} samples by {facts['strategy']} in {facts['seconds']:.0f} s, "
+        f"{facts['queries']['train']} teacher queries; dropped: {dropped}", markup=False,
+    )
