@@ -113,6 +113,8 @@ class TrainConfig:
     Args:
         steps: budget in student steps.
         teacher_queries: budget in sequences sent through the teacher; ``None``: no limit.
+        generated_tokens: budget in tokens that a language model draws, prompts and dropped texts included; when it is
+            spent, the student goes on with replayed samples until its steps are done; ``None``: no limit.
         batch_size: B, samples a step.
         learning_rate: AdamW's, at the top of the schedule.
         weight_decay: AdamW's, on matrices (not on biases and LayerNorms).
@@ -130,6 +132,7 @@ class TrainConfig:
 
     steps: int = 600
     teacher_queries: Optional[int] = None
+    generated_tokens: Optional[int] = None
     batch_size: int = 64
     learning_rate: float = 3e-4
     weight_decay: float = 0.01
@@ -154,6 +157,8 @@ class TrainConfig:
         require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
         require(0 <= self.replay_share < 1, "train.replay_share", "a share in [0, 1)", self.replay_share)
         require(self.explode_factor > 1, "train.explode_factor", "above 1", self.explode_factor)
+        tokens = self.generated_tokens
+        require(tokens is None or tokens >= 1, "train.generated_tokens", "1 or more", tokens)
         queries = self.teacher_queries
         enough = queries is None or queries > self.heldout  # the samples set aside are paid for first
         require(enough, "train.teacher_queries", f"more than train.heldout={self.heldout}", queries)

@@ -103,7 +103,6 @@ class GridProgress:
         self.progress = Progress(*columns, console=console)
         self.task = self.progress.add_task("runs", total=total, left="")
         self.lines: dict[int, Any] = {}
-        self.begun: tuple[float, int] | None = None
 
     def __enter__(self) -> GridProgress:
         self.progress.start()
@@ -112,23 +111,25 @@ class GridProgress:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def update(self, finished: int, failed: int, running: Sequence[str]) -> None:
-        """Show runs finished and failed so far, and a line on each run at work."""
-        if self.begun is None:
-            self.begun = (time.monotonic(), finished)
-        since, before = self.begun
-        left = ""
-        if finished > before:
-            seconds = (time.monotonic() - since) / (finished - before) * (self.total - finished - failed)
-            left = f"about {seconds / 60:.0f} min left"
+    def update(self, finished: int, failed: int, running: Sequence[str], left: float | None) -> None:
+        """Show runs finished and failed so far, a line on each run at work, and the time left."""
         named = f"runs ({failed} failed)" if failed else "runs"
-        self.progress.update(self.task, completed=finished, description=named, left=left)
+        self.progress.update(self.task, completed=finished, description=named, left=time_left(left))
         for number in range(max(len(running), len(self.lines))):
             if number not in self.lines:
                 self.lines[number] = self.progress.add_task("", total=None, left="", start=False)
             shown = number < len(running)
             description = escape(running[number]) if shown else ""
             self.progress.update(self.lines[number], description=description, visible=shown)
+
+
+def time_left(seconds: float | None) -> str:
+    """Seconds left, for people; empty where they are unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"about {seconds:.0f} s left"
+    return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
 
 
 @contextmanager

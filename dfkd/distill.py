@@ -87,7 +87,7 @@ class Distiller:
         self.parameters = [p for p in student.parameters() if p.requires_grad] + list(synthesizer.parameters())
         self.optimizer = build_optimizer(student, synthesizer.parameters(), config)
         self.replay = seeding.generator(seed, "replay")
-        self.pool = Pool(folder.work / "pool", config.replay_capacity) if config.replay_share > 0 else None
+        self.pool = Pool(folder.work / "pool", config.replay_capacity) if replays(config) else None
         self.heldout = Pool(folder.work / "heldout", config.heldout)
         self.step = 0
         self.recent: list[float] = []
@@ -130,7 +130,8 @@ class Distiller:
 
     def _next_batch(self) -> tuple[PseudoBatch, Tensor, bool]:
         """A batch, the teacher's logits for it, and whether it is fresh."""
-        if self.pool is not None and len(self.pool) and draws_replay(self.step, self.config.replay_share):
+        replayed = draws_replay(self.step, self.config.replay_share) or self._tokens_spent()
+        if self.pool is not None and len(self.pool) and replayed:
             batch, logits = self.pool.sample(self.config.batch_size, self.replay)
             return batch, logits.to(self.accelerator.device), False
         with self.accelerator.autocast():
@@ -246,13 +247,13 @@ class Distiller:
         self.heldout_seconds = time.perf_counter() - started
 
     def _require_budget_left(self) -> None:
+        config, made = self.config, getattr(self.synthesizer, "synthesis_tokens", 0)
         if self._queries_spent():
-            raise ConfigError(
-                "train.teacher_queries is spent before the first step, by the samples set aside",
-                expected=f"more than {self._queries()} queries",
-                found=self.config.teacher_queries,
-                fix="raise train.teacher_queries, or lower train.heldout",
-            )
+            raise _spent_early("teacher_queries", "the samples set aside", self._queries(), config.teacher_queries)
+        if config.generated_tokens is not None and made > config.generated_tokens:
+            raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens)
+        if self._tokens_spent():
+            raise _spent_early("generated_tokens", "the samples set aside", self.tokens_drawn, config.generated_tokens)
 
     def _look_at_heldout(self) -> float:
         """Agreement with the teacher on the held-out samples; remembers the best student if that is selected."""
@@ -284,6 +285,16 @@ class Distiller:
 
     def _queries(self) -> int:
         return self.teacher.queries["train"] + self.teacher.queries["heldout"]
+
+    @property
+    def tokens_drawn(self) -> int:
+        """Tokens that a language model drew for this student, those of the pool that it learns from included."""
+        made = getattr(self.synthesizer, "synthesis_tokens", 0)
+        return int(made + getattr(self.synthesizer, "generated_tokens", 0))
+
+    def _tokens_spent(self) -> bool:
+        budget, drawn = self.config.generated_tokens, getattr(self.synthesizer, "generated_tokens", 0)
+        return budget is not None and drawn > 0 and self.tokens_drawn >= budget
 
     def _queries_spent(self) -> bool:
         budget = self.config.teacher_queries
@@ -321,6 +332,20 @@ class Distiller:
         self.teacher.queries.update(content["queries"])
         self.replay.set_state(content["replay"])
         seeding.restore_global_state(content["generators"])
+
+
+def _spent_early(budget: str, on: str, spent: int, given: int | None) -> ConfigError:
+    unit = budget.split("_")[1]
+    further = ", or lower train.heldout" if "aside" in on else ", or use fewer of its samples with strategy.limit"
+    return ConfigError(
+        f"train.{budget} is spent before the first step, by {on}",
+        expected=f"more than {spent} {unit}", found=given, fix=f"raise train.{budget}{further}",
+    )
+
+
+def replays(config: TrainConfig) -> bool:
+    """Whether fresh samples are kept, to be drawn again: at some steps, or once all tokens are generated."""
+    return config.replay_share > 0 or config.generated_tokens is not None
 
 
 def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from dfkd import config as configs
 from dfkd import runs, seeding, tasks, teaching
 from dfkd.config import RunConfig
-from dfkd.distill import Distiller, Outcome
+from dfkd.distill import Distiller, Outcome, replays
 from dfkd.doors import Parts, corpus_door, strategy_facts, synthesis_context
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
@@ -148,7 +148,7 @@ def disk_needed(config: RunConfig, model: Any, injects: str) -> int:
     width, layers = int(model.hidden_size), int(model.num_hidden_layers)
     parameters = int(model.vocab_size) * width + 12 * layers * width**2
     sample = 4 * width * config.data.max_length if injects == "embeddings" else 8 * config.data.max_length
-    pooled = config.train.replay_capacity if config.train.replay_share > 0 else 0
+    pooled = config.train.replay_capacity if replays(config.train) else 0
     return 2 * 3 * 4 * parameters + sample * (pooled + config.train.heldout)
 
 
@@ -222,6 +222,7 @@ def _work(parts: Parts, folder: RunFolder, listeners: Listeners) -> dict[str, An
     made = getattr(distiller.synthesizer, "synthesis_queries", 0)
     if made:  # a pool's samples were paid for when it was made, once for all its students
         result["queries"]["synthesis"] = made
+    result["generated_tokens"] = distiller.tokens_drawn
     if parts.strategy_options.injects == "embeddings":
         folder.drop_embeddings()
     folder.finish(result)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -12,7 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dfkd import cli, compare, config, distill, pipeline, runs
+from dfkd import cli, compare, config, console, distill, grids, pipeline, ray_engine, runs
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.evaluate.scores import packed, unpacked
 from dfkd.pipeline import Listeners
@@ -26,7 +28,7 @@ QUICK = {
 
 
 @contextmanager
-def silent(job: compare.Job) -> Iterator[Listeners]:
+def silent(job: grids.Job) -> Iterator[Listeners]:
     yield Listeners()
 
 
@@ -54,7 +56,7 @@ def grid(toy_teacher: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def test_every_combination_is_a_run(grid: Callable[..., Path]) -> None:
     variant = {"strategy": "random_tokens", "strategy.source": "pieces", "seeds": 3}
-    jobs = compare.load(str(grid(seeds=2, strategies={"random_tokens": None, "pieces": variant})))
+    jobs = grids.load(str(grid(seeds=2, strategies={"random_tokens": None, "pieces": variant})))
     named = [(job.cell.strategy, job.cell.seed) for job in jobs]
     assert sorted(named) == [(s, n) for s, count in (("pieces", 3), ("random_tokens", 2)) for n in range(count)]
     assert [seed for _, seed in named] == sorted(seed for _, seed in named)  # the whole table early on
@@ -66,24 +68,53 @@ def test_every_combination_is_a_run(grid: Callable[..., Path]) -> None:
 
 def test_overrides_come_last_and_only_chooses(grid: Callable[..., Path]) -> None:
     path = str(grid())
-    jobs = compare.load(path, ["train.steps=5"], ["real_text"])
+    jobs = grids.load(path, ["train.steps=5"], ["real_text"])
     assert [job.cell.strategy for job in jobs] == ["real_text"] and jobs[0].config.train.steps == 5
-    assert len(compare.load(path, [], ["toy", "one layer"])) == 2
+    assert len(grids.load(path, [], ["toy", "one layer"])) == 2
     with pytest.raises(ConfigError, match="did you mean 'real_text'"):
-        compare.load(path, [], ["real_txt"])
+        grids.load(path, [], ["real_txt"])
 
 
 @pytest.mark.parametrize("given", ["seed=3", "run=mine"])
 def test_seeds_and_names_are_the_tables_own(grid: Callable[..., Path], given: str) -> None:
     with pytest.raises(ConfigError, match=f"gives its runs their '{given.split('=')[0]}'"):
-        compare.load(str(grid()), [given])
+        grids.load(str(grid()), [given])
 
 
 def test_unequal_budgets_are_refused(grid: Callable[..., Path]) -> None:
     longer = {"strategy": "random_tokens", "train.steps": 6}
     with pytest.raises(ConfigError, match="unequal budgets.*real_text.*longer") as caught:
-        compare.load(str(grid(strategies={"real_text": None, "longer": longer})))
+        grids.load(str(grid(strategies={"real_text": None, "longer": longer})))
     assert "'steps': 3" in str(caught.value) and "'steps': 6" in str(caught.value)
+
+
+def test_a_declared_budget_is_every_runs(grid: Callable[..., Path], toy_teacher: Path) -> None:
+    settings = {key: value for key, value in QUICK.items() if key not in ("train.steps", "train.batch_size")}
+    path = grid(
+        settings=settings, budget={"steps": 4, "batch_size": 8},
+        data={"toy": {"teacher": str(toy_teacher), "budget": {"steps": 5, "generated_tokens": 90}}},
+        students={"one": {"student.layers": 1}, "two": {"student.layers": 2, "budget": {"steps": 6}}},
+    )
+    budgets = {
+        (job.cell.student, train.steps, train.batch_size, train.generated_tokens)
+        for job in grids.load(str(path)) for train in [job.config.train]
+    }
+    assert budgets == {("one", 5, 8, 90), ("two", 6, 8, 90)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"budget": {"stps": 3}}, "unknown key 'stps'.*did you mean 'steps'"),
+        ({"budget": 3}, "steps, batch_size, teacher_queries, generated_tokens"),
+        ({"budget": {"batch_size": 4}}, "settings: the table declares its budget.*train.steps"),
+        ({"students": {"a": {"student.layers": 1, "train.steps": 9, "budget": {"steps": 3}}}}, "students.a: the table"),
+        ({"strategies": {"real_text": {"budget": {"steps": 3}}}}, "real_text: a strategy has no budget of its own"),
+    ],
+)
+def test_budgets_that_are_none_are_refused(grid: Callable[..., Path], parts: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        grids.load(str(grid(**parts)))
 
 
 @pytest.mark.parametrize(
@@ -98,13 +129,13 @@ def test_unequal_budgets_are_refused(grid: Callable[..., Path]) -> None:
 )
 def test_a_wrong_table_is_refused_before_work(grid: Callable[..., Path], parts: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){said}"):
-        compare.load(str(grid(**parts)))
+        grids.load(str(grid(**parts)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", config.available("experiments/tables"))
 def test_every_table_of_ours_loads(table: str) -> None:
-    jobs = compare.load(table)
+    jobs = grids.load(table)
     assert len({job.config.run_name() for job in jobs}) == len(jobs) > 0
     assert {"random_tokens", "real_text"} <= {job.cell.strategy for job in jobs}  # floor and ceiling
 
@@ -113,7 +144,7 @@ def test_every_table_of_ours_loads(table: str) -> None:
 
 
 def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = compare.load(str(grid()))
+    jobs = grids.load(str(grid()))
     _, missing = compare.outcome(jobs)
     assert [entry.reason for entry in missing] == ["not run yet"] * 2
     compare.work_off(jobs, silent)
@@ -130,7 +161,7 @@ def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pyt
 
 
 def test_a_failure_is_named_and_the_rest_goes_on(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = compare.load(str(grid()))
+    jobs = grids.load(str(grid()))
     whole = distill.Distiller.fit
     monkeypatch.setattr(distill.Distiller, "fit", fails_for("random_tokens", whole))
     compare.work_off(jobs, silent)
@@ -157,7 +188,7 @@ def fails_for(strategy: str, whole: Any) -> Any:
 
 
 def test_a_run_of_another_process_is_waited_for(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = compare.load(str(grid()), [], ["random_tokens"])
+    jobs = grids.load(str(grid()), [], ["random_tokens"])
     attempts: list[str] = []
     whole = pipeline.run
 
@@ -204,6 +235,92 @@ def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
     monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path), "--show", "--only", "one layer"])
     cli.main()
     assert "2 of 2 runs" in capsys.readouterr().out
+
+
+class Recorder:
+    """A watcher that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int, list[str], float | None]] = []
+
+    def update(self, finished: int, failed: int, running: Any, left: float | None) -> None:
+        self.heard.append((finished, failed, list(running), left))
+
+
+def test_the_time_left_is_that_of_the_runs_most_like_those_to_do(grid: Callable[..., Path]) -> None:
+    jobs = grids.load(str(grid(seeds=2, students={"one": {"student.layers": 1}, "two": {"student.layers": 2}})))
+    outlook, watcher = compare.Outlook(jobs, workers=2), Recorder()
+    outlook.tell(watcher)
+    assert watcher.heard == [(0, 0, [], None)]
+    cells = [job.cell for job in jobs]
+    outlook.took = {cell: 10.0 if cell.strategy == "real_text" else 30.0 for cell in cells if cell.seed == 0}
+    second = [cell for cell in cells if cell.seed == 1]
+    assert outlook.left({cell: 1.0 for cell in second}) == (10 + 30 + 10 + 30) / 2
+    assert outlook.left({second[0]: 0.5}) == 15.0  # one run cannot be shared
+    outlook.took = {cells[0]: 30.0}
+    assert outlook.left({cells[1]: 1.0}) == 30.0  # nothing more alike is known
+    assert outlook.left({}) == 0.0
+    shown = [console.time_left(seconds) for seconds in (None, 40, 600, 9000)]
+    assert shown == ["", "about 40 s left", "about 10 min left", "about 2.5 h left"]
+
+
+def test_runs_and_failures_and_steps_are_told(grid: Callable[..., Path]) -> None:
+    jobs = grids.load(str(grid(seeds=2)))
+    compare.work_off(jobs[:1], silent)
+    compare.note_failure(jobs[1], DfkdError("broken"))
+    begun = runs.open_run(Path(jobs[2].config.runs), jobs[2].config.run_name(), {})
+    begun.log("metrics", {"step": 0})
+    watcher = Recorder()
+    compare.Outlook(jobs, 1).tell(watcher)
+    (finished, failed, running, left), = watcher.heard
+    assert (finished, failed) == (1, 1) and running == [f"{jobs[2].cell}: step 1 of 3"]
+    took = sum(jobs[0].folder.result()["seconds"].values())
+    assert left == pytest.approx(took * (2 / 3 + 1))
+
+
+@pytest.mark.slow
+def test_two_workers_of_ray_do_the_runs_and_name_what_failed(
+    grid: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    path = grid(students={"one layer": {"student.layers": 1}, "too many": {"student.layers": 9}})
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path), "--workers", "2", "--engine", "ray"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    printed = capsys.readouterr().out
+    assert stop.value.code == 1 and "2 of 4 runs" in printed
+    assert "missing: toy, too many, random_tokens, seed 0: failed: the student has more layers" in printed
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+
+
+@pytest.mark.slow
+def test_a_process_of_ray_that_dies_is_a_failure_with_a_name(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_engine, "_work", dies)
+    jobs, watcher = grids.load(str(grid(strategies={"random_tokens": None}))), Recorder()
+    ray_engine.supervise(jobs, 1, watcher)
+    assert watcher.heard[-1][:2] == (0, 1)
+    _, missing = compare.outcome(jobs)
+    assert "failed: " in missing[0].reason and "died" in missing[0].reason and "Traceback" not in missing[0].reason
+
+
+def dies(*_: Any) -> None:
+    """In place of a run, in a process of its own."""
+    os._exit(3)
+
+
+def test_an_engine_that_is_not_there_is_told_before_work(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(grid()), "--engine", "slurm"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "expected: processes or ray" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"needs Ray(?s:.*)pip install 'dfkd\[ray\]'"):
+        ray_engine.check()
 
 
 # intervals and tests
@@ -257,7 +374,7 @@ def test_holm_corrects_in_order() -> None:
 
 
 def test_the_table_says_gap_and_significance(grid: Callable[..., Path]) -> None:
-    jobs = compare.load(str(grid(strategies={"random_tokens": None, "real_text": None, "as_dfd": None})))
+    jobs = grids.load(str(grid(strategies={"random_tokens": None, "real_text": None, "as_dfd": None})))
     compare.work_off(jobs, silent)
     found, _ = compare.outcome(jobs)
     floor, ceiling, middle = (
@@ -286,7 +403,7 @@ def set_correct(result: Any, share: float) -> None:
 
 
 def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) -> None:
-    jobs = compare.load(str(grid()))
+    jobs = grids.load(str(grid()))
     compare.work_off(jobs, silent)
     found, _ = compare.outcome(jobs)
     found[0].content["config"]["train"] = {**found[0].content["config"]["train"], "steps": 99}
@@ -301,4 +418,4 @@ def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) ->
 
 def test_an_unknown_table_is_called_one() -> None:
     with pytest.raises(ConfigError, match="unknown table 'embedings_tiny'(?s:.*)did you mean 'embeddings_tiny'"):
-        compare.load("embedings_tiny")
+        grids.load("embedings_tiny")

@@ -27,7 +27,9 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     6: r"distill|(evaluate|quality)(\..+)?",
     6.5: r"teaching|finished|doors",  # teachers made, finished students used; the pipeline is above them
     7: r"pipeline|doctor|report(\..+)?",
+    7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
+    7.6: r"ray_engine",  # console and compare, on other machines
     7.8: r"commands(\..+)?",
     8: r"cli|__main__",
 }

@@ -292,6 +292,25 @@ def test_a_run_on_a_pool_asks_the_teacher_nothing(toy_teacher: Path, toy_pool: P
     assert notes["samples"] == 60 and notes["strategy"].startswith("random_tokens")
 
 
+def test_a_pool_costs_the_tokens_that_were_drawn_for_it(
+    given: list[str], toy_teacher: Path, toy_language_model: Path, tmp_path: Path
+) -> None:
+    kept = [text for text in given if not text.startswith("strategy")]
+    facts = make([*kept, "strategy=lm_free", f"strategy.model={toy_language_model}", "strategy.max_new_tokens=4"])
+    tokens = facts["generated_tokens"]
+    assert facts["samples"] == 40 and 40 <= tokens <= 4 * 8 * facts["batches"] * 5  # a text is tried again a few times
+    pool = f"pool={tmp_path / 'pool'}"
+    more = ["train.steps=2", "train.heldout=0"]
+    whole = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path / "a", pool, *more)))
+    half = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path / "b", pool, "strategy.limit=20", *more)))
+    assert (whole["generated_tokens"], half["generated_tokens"]) == (tokens, round(tokens / 2))
+    budget = settings(toy_teacher, tmp_path / "c", pool, *more, f"train.generated_tokens={tokens - 1}")
+    with pytest.raises(ConfigError, match="spent before the first step, by the making of the pool(?s:.*)fewer of its"):
+        pipeline.run(pipeline.load_config(budget))
+    enough = settings(toy_teacher, tmp_path / "d", pool, *more, f"train.generated_tokens={tokens}")
+    assert pipeline.run(pipeline.load_config(enough))["steps"] == 2
+
+
 def test_the_student_learns_the_stored_predictions(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
     more = ["train.steps=150", "train.learning_rate=3e-3", "student.init=fresh", "train.heldout=0"]
     result = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path, f"pool={toy_pool}", *more)))

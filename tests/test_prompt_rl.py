@@ -15,7 +15,7 @@ import pyarrow
 import pytest
 import torch
 
-from dfkd import pipeline, prompting, seeding, teaching
+from dfkd import pipeline, prompting, runs, seeding, teaching
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import DataConfig
 from dfkd.errors import ConfigError
@@ -336,6 +336,30 @@ def test_a_run_logs_what_the_prompter_does(toy_teacher: Path, toy_language_model
 
 
 # what a run keeps
+
+def test_a_budget_of_tokens_ends_the_writing_and_not_the_training(
+    toy_teacher: Path, toy_language_model: Path, tmp_path: Path
+) -> None:
+    def run(name: str, *further: str) -> tuple[dict[str, Any], list[bool]]:
+        config = pipeline.load_config([
+            "data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}",
+            "strategy.max_new_tokens=6", "student.layers=1", "train.steps=6", "train.replay_share=0",
+            "train.batch_size=8", "train.heldout=0", "evaluate.latency_rounds=0", "evaluate.limit=10",
+            f"runs={tmp_path}", f"run={name}", "device=cpu", *further,
+        ])
+        result = pipeline.run(config)
+        log = runs.RunFolder(Path(config.runs) / config.run_name()).read_log("metrics")
+        return result, [record["fresh"] for record in log]
+
+    free, fresh = run("free")
+    assert all(fresh) and free["generated_tokens"] > 0
+    budget = free["generated_tokens"] // 2
+    bound, fresh = run("bound", f"train.generated_tokens={budget}")
+    assert bound["steps"] == 6 and fresh[0] and not fresh[-1] and fresh == sorted(fresh, reverse=True)
+    assert budget <= bound["generated_tokens"] < free["generated_tokens"]
+    with pytest.raises(ConfigError, match="generated_tokens is spent before the first step, by the samples set aside"):
+        run("none", "train.generated_tokens=1", "train.heldout=8")
+
 
 def test_rewards_are_stored_with_the_texts(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> None:
     pipeline.run(pipeline.load_config([

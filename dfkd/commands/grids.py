@@ -10,6 +10,9 @@ import typer
 
 from dfkd.commands._app import Overrides, app
 from dfkd.console import console, quiet_libraries
+from dfkd.errors import ConfigError
+
+ENGINES = ("processes", "ray")
 
 
 @app.command()
@@ -19,6 +22,9 @@ def compare(
     only: Optional[list[str]] = typer.Option(None, help="Only this data set, student or strategy; repeat for more."),
     workers: int = typer.Option(1, min=1, help="Processes that share the runs; give each one thread: threads=1."),
     out: Optional[Path] = typer.Option(None, help="Folder for the tables; default: that of the runs."),
+    engine: str = typer.Option(
+        "processes", help="What does the runs: processes of this machine, or ray (a cluster at RAY_ADDRESS, or local)."
+    ),
     keep: Optional[Path] = typer.Option(None, help="Copy the small result files below this folder."),
     show: bool = typer.Option(False, "--show", help="Run nothing; show what is finished."),
     worker: bool = typer.Option(False, "--worker", hidden=True),
@@ -26,32 +32,40 @@ def compare(
     """Run a grid of data sets, students, strategies and seeds, and print its tables.
 
     Finished runs are skipped, interrupted ones go on, failed ones are named (then the exit code is 1). Runs that are
-    compared must have the same budget.
+    compared must have the same budget: steps, batch size, teacher queries and generated tokens.
 
     Example: `dfkd compare embeddings_tiny --only sst2 --workers 2 threads=1`
     """
-    from dfkd import compare as grids
+    from dfkd import compare as work
+    from dfkd import grids, ray_engine
     from dfkd.console import GridProgress, quiet_listeners
     from dfkd.report import comparison
 
     quiet_libraries()
     given = overrides or []
+    if engine not in ENGINES:
+        raise ConfigError(f"there is no engine '{engine}'", expected=" or ".join(ENGINES))
+    if engine == "ray":
+        ray_engine.check()
     jobs = grids.load(table, given, only or [])
     if worker:
-        return grids.work_off(jobs, quiet_listeners)
+        return work.work_off(jobs, quiet_listeners)
     if not show:
-        grids.forget_failures(jobs)
+        work.forget_failures(jobs)
         arguments = [table, *given, *(part for name in only or [] for part in ("--only", name))]
         with GridProgress(len(jobs)) as progress:
-            grids.supervise(jobs, arguments, workers, progress)
-    found, missing = grids.outcome(jobs)
-    where = out or grids.table_folder(jobs)
+            if engine == "ray":
+                ray_engine.supervise(jobs, workers, progress)
+            else:
+                work.supervise(jobs, arguments, workers, progress)
+    found, missing = work.outcome(jobs)
+    where = out or work.table_folder(jobs)
     where.mkdir(parents=True, exist_ok=True)
     text = comparison.markdown(found, missing)
     (where / "comparison.md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
     console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
     if keep is not None:
-        grids.keep_results(found, keep)
+        work.keep_results(found, keep)
     if missing and not show:
         raise typer.Exit(1)

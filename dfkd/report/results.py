@@ -15,6 +15,7 @@ NEEDED = (
     "strategy.name", "teacher.sha256", "teacher.scores", "teacher.cost.parameters", "student.scores",
     "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
 )
+BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
 AGAIN = "remove the run's folder and run it again"
 
 
@@ -55,7 +56,7 @@ class Result:
     def budget(self) -> str:
         """Steps, batch size and teacher queries that the run was given, for people."""
         train = self.content["config"].get("train", {})
-        given = {name: train.get(name) for name in ("steps", "batch_size", "teacher_queries")}
+        given = {name: train.get(name) for name in BUDGET}
         return ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
 
     @property

@@ -201,6 +201,11 @@ class Written(Silent):
 
     writer: Writer
 
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that the language model has drawn so far."""
+        return self.writer.generated_tokens
+
     def state_dict(self) -> dict[str, Any]:
         """The writer's state, the generator's included."""
         return self.writer.state_dict()

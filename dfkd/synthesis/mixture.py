@@ -80,7 +80,20 @@ class Mixture:
     @property
     def synthesis_queries(self) -> int:
         """The teacher queries that pools among the parts were made with."""
-        return sum(getattr(strategy, "synthesis_queries", 0) for strategy in self.strategies.values())
+        return self._sum("synthesis_queries")
+
+    @property
+    def synthesis_tokens(self) -> int:
+        """The tokens that were drawn for pools among the parts."""
+        return self._sum("synthesis_tokens")
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that language models have drawn so far."""
+        return self._sum("generated_tokens")
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(strategy, name, 0) for strategy in self.strategies.values())
 
     def synthesize(self, n: int) -> PseudoBatch:
         """``n`` samples of one part; ``info`` counts the batches of each part so far."""

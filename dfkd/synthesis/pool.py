@@ -47,13 +47,19 @@ class Stored(Silent):
     """
 
     def __init__(self, samples: Pool, count: int, facts: dict[str, Any], generator: torch.Generator) -> None:
-        self.samples, self.facts = samples, facts
+        self.samples, self.count, self.facts = samples, count, facts
         self.epochs = Epochs(count, generator)
 
     @property
     def synthesis_queries(self) -> int:
         """The teacher queries that the pool was made with."""
         return int(self.facts["queries"]["train"])
+
+    @property
+    def synthesis_tokens(self) -> int:
+        """The tokens that a language model drew for the pool, as far as its samples are used."""
+        share = self.count / self.facts["samples"]
+        return round(share * self.facts.get("generated_tokens", 0))
 
     def synthesize(self, n: int) -> PseudoBatch:
         """The next ``n`` samples."""

@@ -87,6 +87,11 @@ class PromptRl(Silent):
         self.waiting: Waiting | None = None
         self.last_rewards: Tensor | None = None
 
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens drawn so far, the prompts' included."""
+        return self.writer.generated_tokens
+
     def synthesize(self, n: int) -> PseudoBatch:
         """Write ``n`` prompts, and a text from each."""
         batch, drafts = self.writer.write([ANY] * n, lambda labels: self._drafts(self.draw(len(labels))))
