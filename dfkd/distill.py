@@ -87,13 +87,18 @@ class Distiller:
         self.parameters = [p for p in student.parameters() if p.requires_grad] + list(synthesizer.parameters())
         self.optimizer = build_optimizer(student, synthesizer.parameters(), config)
         self.replay = seeding.generator(seed, "replay")
-        self.pool = Pool(folder.work / "pool", config.replay_capacity) if replays(config) else None
+        self.pool = Pool(folder.work / "pool", config.replay_capacity) if self._replays() else None
         self.heldout = Pool(folder.work / "heldout", config.heldout)
         self.step = 0
         self.recent: list[float] = []
         self.best: dict[str, Any] | None = None
         self.best_agreement = -1.0
         self.heldout_seconds = 0.0
+
+    def _replays(self) -> bool:
+        """Whether fresh samples are kept: for some of the steps, or for when all tokens are generated."""
+        writes = hasattr(self.synthesizer, "generated_tokens")
+        return self.config.replay_share > 0 or (writes and self.config.generated_tokens is not None)
 
     def fit(self) -> Outcome:
         """Train until the budget is spent, from the last checkpoint if there is one.
@@ -341,11 +346,6 @@ def _spent_early(budget: str, on: str, spent: int, given: int | None) -> ConfigE
         f"train.{budget} is spent before the first step, by {on}",
         expected=f"more than {spent} {unit}", found=given, fix=f"raise train.{budget}{further}",
     )
-
-
-def replays(config: TrainConfig) -> bool:
-    """Whether fresh samples are kept, to be drawn again: at some steps, or once all tokens are generated."""
-    return config.replay_share > 0 or config.generated_tokens is not None
 
 
 def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """What a grid of runs is made of: data sets x students x strategies x seeds, from one YAML, with one budget.
 
 The YAML's keys: ``settings`` (of every run), ``budget``, ``data``, ``students``, ``strategies`` (each a name with its
-settings) and ``seeds``.
+settings) and ``seeds``. In settings, ``{data}`` stands for the data set's name.
 """
 
 from __future__ import annotations
@@ -162,20 +162,32 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
                     settings.update({f"train.{key}": value for key, value in budget.items()})
                 for row in rows:
                     settings.update(row)
+                if "pool" in settings:  # the strategy that made it is the row's name alone
+                    del settings["strategy"]
                 for seed in range(wanted[-1] if wanted else seeds):
                     run = "/".join(_slug(part) for part in (name, data, student, strategy, f"seed{seed}"))
-                    given = [f"{key}={_plain(value)}" for key, value in settings.items()]
+                    given = [setting(key, value) for key, value in filled(settings, data).items()]
                     cells.append(Cell(str(data), str(student), str(strategy), seed, run, (*given, *overrides)))
     return sorted(cells, key=lambda cell: cell.seed)
+
+
+def filled(value: Any, data: str) -> Any:
+    """A YAML's value with the data set's name for every ``{data}``, in keys as well."""
+    if isinstance(value, str):
+        return value.replace("{data}", data)
+    if isinstance(value, Mapping):
+        return {filled(key, data): filled(item, data) for key, item in value.items()}
+    return [filled(item, data) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9=.,-]+", "_", str(name)).strip("_")
 
 
-def _plain(value: object) -> str:
-    """A value as an override has it: YAML on one line."""
-    return value if isinstance(value, str) else json.dumps(value)
+def setting(key: str, value: object) -> str:
+    """A setting as an override has it: YAML on one line."""
+    plain = isinstance(value, str) and "\n" not in value
+    return f"{key}={value if plain else json.dumps(value)}"
 
 
 def _chosen(cells: list[Cell], only: Sequence[str], grid: Mapping[str, Any]) -> list[Cell]:

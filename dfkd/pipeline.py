@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from dfkd import config as configs
 from dfkd import runs, seeding, tasks, teaching
 from dfkd.config import RunConfig
-from dfkd.distill import Distiller, Outcome, replays
+from dfkd.distill import Distiller, Outcome
 from dfkd.doors import Parts, corpus_door, strategy_facts, synthesis_context
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
@@ -148,7 +148,8 @@ def disk_needed(config: RunConfig, model: Any, injects: str) -> int:
     width, layers = int(model.hidden_size), int(model.num_hidden_layers)
     parameters = int(model.vocab_size) * width + 12 * layers * width**2
     sample = 4 * width * config.data.max_length if injects == "embeddings" else 8 * config.data.max_length
-    pooled = config.train.replay_capacity if replays(config.train) else 0
+    kept = config.train.replay_share > 0 or config.train.generated_tokens is not None
+    pooled = config.train.replay_capacity if kept else 0
     return 2 * 3 * 4 * parameters + sample * (pooled + config.train.heldout)
 
 

@@ -417,5 +417,5 @@ def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) ->
 
 
 def test_an_unknown_table_is_called_one() -> None:
-    with pytest.raises(ConfigError, match="unknown table 'embedings_tiny'(?s:.*)did you mean 'embeddings_tiny'"):
-        grids.load("embedings_tiny")
+    with pytest.raises(ConfigError, match="unknown table 'tinyy'(?s:.*)did you mean 'tiny'"):
+        grids.load("tinyy")

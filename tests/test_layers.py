@@ -30,7 +30,9 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
     7.6: r"ray_engine",  # console and compare, on other machines
+    6.6: r"stand_in",
     7.8: r"commands(\..+)?",
+    7.9: r"experiment",  # what a data set's script does
     8: r"cli|__main__",
 }
 STRATEGIES, SCRIPTS = 5, 8

@@ -34,7 +34,7 @@ def compare(
     Finished runs are skipped, interrupted ones go on, failed ones are named (then the exit code is 1). Runs that are
     compared must have the same budget: steps, batch size, teacher queries and generated tokens.
 
-    Example: `dfkd compare embeddings_tiny --only sst2 --workers 2 threads=1`
+    Example: `dfkd compare tiny --only sst2 --workers 2 threads=1`
     """
     from dfkd import compare as work
     from dfkd import grids, ray_engine

@@ -1,0 +1,140 @@
+"""A data set's experiments at a scale: its teachers, its pools of pseudo data, and its rows of the scale's tables.
+
+A scale is a YAML below ``experiments/scales``; ``{data}`` in it stands for the data set's name:
+
+- ``about``: a line for people.
+- ``teachers``: data set (or ``all``) -> folder -> settings of ``dfkd teacher``.
+- ``pools``: folder -> settings of ``dfkd synthesize``.
+- ``tables``: the tables of ``dfkd compare``; those without the data set are left out.
+- ``settings``: of everything, such as ``data.files.train``.
+- ``stand_in``: a folder, where a data set and models that are made up are written first.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence
+
+import typer
+
+from dfkd import config, stand_in, synthesizing, teaching
+from dfkd.commands import grids as commands
+from dfkd.commands._app import Overrides
+from dfkd.console import Bar, console, guarded, quiet_libraries, scores_line
+from dfkd.errors import ConfigError, suggestion
+from dfkd.grids import TABLES, filled, setting
+
+SCALES = "experiments/scales"
+KEYS = ("about", "teachers", "pools", "tables", "settings", "stand_in")
+
+
+def script(data: str, about: str) -> None:
+    """The command line of a data set's script.
+
+    Args:
+        data: the data set's name.
+        about: what ``--help`` says of it.
+    """
+
+    def main(
+        overrides: Optional[list[str]] = Overrides,
+        scale: str = typer.Option("smoke", help=f"One of {', '.join(config.available(SCALES))}."),
+        only: Optional[list[str]] = typer.Option(None, help="Only this table, student or strategy; repeat for more."),
+        workers: int = typer.Option(1, min=1, help="Processes that share the runs."),
+        engine: str = typer.Option("processes", help="processes or ray."),
+        keep: Optional[Path] = typer.Option(None, help="Copy the small result files below this folder."),
+        show: bool = typer.Option(False, "--show", help="Run nothing; show what is finished."),
+    ) -> None:
+        run(data, scale, overrides or [], only or [], workers, engine, keep, show)
+
+    main.__doc__ = about
+    guarded(lambda: typer.run(main))
+
+
+def run(
+    data: str, scale: str, overrides: Sequence[str] = (), only: Sequence[str] = (), workers: int = 1,
+    engine: str = "processes", keep: Path | None = None, show: bool = False,
+) -> None:
+    """Make what is missing, and show the tables; what is finished is reused.
+
+    Args:
+        data: the data set's name.
+        scale: name of a scale, or path of its YAML.
+        overrides: ``key=value`` for the runs of all tables, over what the tables say.
+        only: tables, students, strategies; kinds of which none is named are not restricted.
+        workers: processes that share the runs.
+        engine: ``processes`` or ``ray``.
+        keep: copy the small result files below this folder.
+        show: run nothing.
+
+    Raises:
+        ConfigError: the scale, or something in it, is wrong.
+        typer.Exit: with code 1 where runs failed.
+    """
+    quiet_libraries()
+    plan = load(scale, data)
+    tables = _tables(plan, data, only)
+    rest = [name for name in only if name not in plan["tables"]]
+    shared = [*_settings(plan["settings"]), *overrides]
+    if not show:
+        _prepare(plan, data)
+    failed = False
+    for table in tables:
+        console.rule(f"{data}: {table}")
+        try:
+            commands.compare(table, shared, [data, *rest], workers, None, engine, keep, show, False)
+        except typer.Exit:
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def load(scale: str, data: str) -> dict[str, Any]:
+    """A checked scale, for one data set.
+
+    Raises:
+        ConfigError: it does not exist, or has unknown keys or no tables.
+    """
+    path = config.find_yaml(SCALES, scale)
+    plan = dict(config.read_yaml(path))
+    unknown = [str(key) for key in plan if key not in KEYS]
+    if unknown:
+        raise ConfigError(f"{path}: unknown key '{unknown[0]}'", fix=suggestion(unknown[0], KEYS))
+    if not plan.get("tables"):
+        raise ConfigError(f"{path}: no tables", expected="tables: [NAME, ...]")
+    teachers = plan.get("teachers") or {}
+    plan["teachers"] = {**(teachers.get("all") or {}), **(teachers.get(data) or {})}
+    defaults: dict[str, Any] = {"pools": {}, "settings": {}, "stand_in": None}
+    return dict(filled({name: plan.get(name) or value for name, value in defaults.items()} | plan, data))
+
+
+def _tables(plan: Mapping[str, Any], data: str, only: Sequence[str]) -> list[str]:
+    """The tables that the data set is in, and that are asked for."""
+    wanted = [name for name in only if name in plan["tables"]] or plan["tables"]
+    found = [name for name in wanted if data in (config.read_yaml(config.find_yaml(TABLES, name)).get("data") or {})]
+    if not found:
+        raise ConfigError(f"no table of this scale has the data set '{data}'", found=", ".join(wanted))
+    return found
+
+
+def _prepare(plan: Mapping[str, Any], data: str) -> None:
+    """Stand-ins, teachers and pools, where they are missing."""
+    settings = _settings(plan["settings"])
+    if plan["stand_in"]:
+        stand_in.make(config.load_data({"data": data}), Path(plan["stand_in"]))
+    for folder, own in plan["teachers"].items():
+        console.print(f"teacher {folder}", markup=False)
+        encoder, options = config.load_teacher([f"data={data}", *settings, *_settings(own), f"out={folder}"])
+        with Bar("test items") as predicted:
+            facts = teaching.make_teacher(encoder, options, quiet=not sys.stderr.isatty(), progress=predicted)
+        console.print(f"  {scores_line(facts['scores'])}" if facts["scores"] else "  no test split: no scores")
+    for folder, own in plan["pools"].items():
+        console.print(f"pool {folder}", markup=False)
+        pool, made = synthesizing.load_config([f"data={data}", *settings, *_settings(own), f"out={folder}"])
+        with Bar("samples") as progress:
+            synthesizing.synthesize(pool, made, progress)
+
+
+def _settings(values: Mapping[str, Any]) -> list[str]:
+    return [setting(key, value) for key, value in values.items()]
