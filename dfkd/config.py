@@ -64,6 +64,9 @@ def available(kind: str) -> list[str]:
     return sorted(found)
 
 
+KINDS_OF_YAML = {"data_configs": "data config", "experiments/strategies": "strategy"}
+
+
 def find_yaml(kind: str, name: str) -> Path:
     """The YAML file called ``name``: a path, or a name below one of :func:`search_folders`.
 
@@ -77,7 +80,7 @@ def find_yaml(kind: str, name: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    what = {"data_configs": "data config", "experiments/tables": "table"}.get(kind, "strategy")
+    what = KINDS_OF_YAML.get(kind) or kind.rsplit("/", 1)[-1].removesuffix("s")
     fix = suggestion(name, available(kind))
     raise ConfigError(f"unknown {what} '{name}'", found=f"no file {candidates[0]}", fix=fix)
 

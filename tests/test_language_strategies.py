@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import importlib
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from dfkd.models.language.base import Generated, Sampling
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import class_prompt, prompt_manual, registry
 from dfkd.synthesis._classes import even_classes
+from dfkd.synthesis._language import LanguageOptions
 from dfkd.synthesis._prompt_policy import forbidden_tokens
 from dfkd.synthesis._writer import ANY, ContentGenerator, Draft, Filters, Writer
 from dfkd.synthesis.base import Context, Facts
@@ -164,8 +167,20 @@ def test_every_batch_tells_what_it_cost(build: Build, name: str) -> None:
     strategy = build(name)
     first, second = strategy.synthesize(5), strategy.synthesize(5)
     assert 0 < first.info["generated_tokens"] < second.info["generated_tokens"]
-    assert second.info["generated_tokens"] == strategy.source.engine.generated_tokens
+    assert second.info["generated_tokens"] == strategy.source.engine.generated_tokens == strategy.generated_tokens
     assert {"mean_new_tokens", "dropped_short", "dropped_duplicate", "dropped_but_taken"} <= set(first.info)
+
+
+def test_every_strategy_that_writes_tells_its_tokens_to_the_budget() -> None:
+    writing, silent = [], []
+    for name in registry.available():
+        module = importlib.import_module(f"dfkd.synthesis.{name}")
+        classes = [thing for thing in vars(module).values() if inspect.isclass(thing)]
+        own = [thing for thing in classes if thing.__module__ == module.__name__]
+        if issubclass(module.Options, LanguageOptions):
+            writing.append(name)
+            silent += [] if any(hasattr(thing, "generated_tokens") for thing in own) else [name]
+    assert {"keyword_prompt", "prompt_rl", "lm_free"} <= set(writing) and silent == []
 
 
 def test_free_texts_have_no_prompt(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
