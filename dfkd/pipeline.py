@@ -20,7 +20,7 @@ from dfkd.distill import Distiller, Outcome
 from dfkd.doors import Parts, corpus_door, strategy_facts, synthesis_context
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
-from dfkd.evaluate.predict import cached_predictions, predict
+from dfkd.evaluate.predict import cached_predictions, judged_items, predict
 from dfkd.evaluate.scores import agreement, packed, scores
 from dfkd.models import device, sources
 from dfkd.models.students import registry as students
@@ -336,17 +336,6 @@ def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners)
         "agreement": agreement(teacher_logits, student_logits), "items": len(texts),
         "teacher_correct": packed(teacher_logits, labels), "student_correct": packed(student_logits, labels),
     }
-
-
-def judged_items(total: int, limit: int | None) -> list[int]:
-    """Which of ``total`` test items are judged: all, or ``limit`` of them at random, the same for every run.
-
-    Not the first ones: files are often sorted by class.
-    """
-    if limit is None or limit >= total:
-        return list(range(total))
-    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:limit]
-    return sorted(drawn.tolist())
 
 
 def _test_fingerprint(parts: Parts) -> str:

@@ -25,7 +25,9 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     4: r"synthesis(\.(base|registry|_\w+))?",
     5: r"synthesis\..+",
     6: r"distill|(evaluate|quality)(\..+)?",
+    6.2: r"robustness(\..+)?",  # asks through evaluate
     6.5: r"teaching|finished|doors",  # teachers made, finished students used; the pipeline is above them
+    6.7: r"attacking|textattack_bridge",  # finished runs attacked
     7: r"pipeline|doctor|report(\..+)?",
     7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over

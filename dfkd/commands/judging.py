@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import typer
 from rich.table import Table
@@ -62,6 +62,61 @@ def predict(
     for answer in answers:
         table.add_row(answer["label"], f"{answer['probability']:.3f}", answer["text"].replace("[", r"\["))
     console.print(table)
+
+
+@app.command()
+def attack(
+    folder: Path = typer.Argument(..., help="A finished run."),
+    overrides: Optional[list[str]] = Overrides,
+    names: Optional[list[str]] = typer.Option(
+        None, "--attack", help="characters, neighbours or masked; repeat for more. Default: characters and neighbours."
+    ),
+    items: int = typer.Option(200, min=1, help="Test items attacked, drawn at random but the same for every run."),
+    seed: int = typer.Option(0, min=0, help="Seed of the attacks' random choices."),
+    column: Optional[str] = typer.Option(None, help="Of pairs, the column that is changed; default: the last."),
+    out: Optional[Path] = typer.Option(None, help="File of the results; default: robustness.json in the run's folder."),
+) -> None:
+    """Change test items a little until teacher and student err: accuracy under attack, and what carries over.
+
+    Attacks that were finished with the same settings are only shown; interrupted ones go on. `dfkd attacks NAME` lists
+    the options of an attack, which are given as `characters.max_share=0.1`.
+
+    Example: `dfkd attack runs/sst2/as_dfd-truncated-seed0 --attack characters --attack neighbours`
+    """
+    from dfkd import attacking
+
+    quiet_libraries()
+    chosen = names or ["characters", "neighbours"]
+    settings = attacking.Settings(items, seed, column)
+    with Bar("texts attacked") as progress:
+        entries = attacking.attack(folder, overrides or [], chosen, settings, out, progress)
+    console.print(_attacks_table(entries))
+    file = out or folder / attacking.FILE
+    for entry in entries:
+        console.print(f"{entry['settings']['attack']}: {file.parent / entry['examples']}", markup=False, soft_wrap=True)
+    console.print(f"numbers: {file}", markup=False, soft_wrap=True)
+
+
+def _attacks_table(entries: list[dict[str, Any]]) -> Table:
+    """A row for each attack and victim."""
+    table = Table(
+        "attack", "against", "accuracy", "under attack", "success rate", "words changed", "queries a text",
+        "the other's accuracy", "flips carried over",
+    )
+    for entry in entries:
+        for against, other in (("teacher", "student"), ("student", "teacher")):
+            found, carried = entry["results"][against], entry["transfer"][f"{against}_to_{other}"]
+            shares = [found[name] for name in ("accuracy", "accuracy_under_attack", "success_rate", "words_changed")]
+            queries = "-" if found["queries"] is None else f"{found['queries']:.0f}"
+            table.add_row(
+                entry["settings"]["attack"], against, *map(_percent, shares), queries,
+                f"{other} {_percent(carried['accuracy'])}", _percent(carried["success_rate"]),
+            )
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _lines(file: Path | None) -> list[str]:

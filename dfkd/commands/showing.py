@@ -79,6 +79,19 @@ def students(name: Optional[str] = typer.Argument(None, help="Show the options o
 
 
 @app.command()
+def attacks(name: Optional[str] = typer.Argument(None, help="Show the options of this attack.")) -> None:
+    """List the attacks of `dfkd attack`, or one attack's options with their defaults."""
+    from dfkd.robustness.registry import ATTACKS
+
+    if name is not None:
+        return _print_options(ATTACKS, name, prefix=name)
+    table = Table("attack", "what it does")
+    for known in ATTACKS.available():
+        table.add_row(known, ATTACKS.describe(known)[0])
+    console.print(table)
+
+
+@app.command()
 def doctor() -> None:
     """Tell versions, devices, free disk, and which models and data sets are found."""
     from dfkd import doctor as checks
@@ -90,10 +103,11 @@ def doctor() -> None:
     console.print(table)
 
 
-def _print_options(plugins: Any, name: str) -> None:
+def _print_options(plugins: Any, name: str, prefix: str | None = None) -> None:
     """A component's options, with types, defaults and what they mean."""
     line, described = plugins.describe(name)
     console.print(f"{name}: {line}", markup=False)
     for option in described:
-        head = Text.assemble((f"{plugins.kind}.{option.name}", "bold"), f"={option.default}  ", (option.type, "dim"))
+        key = f"{prefix or plugins.kind}.{option.name}"
+        head = Text.assemble((key, "bold"), f"={option.default}  ", (option.type, "dim"))
         console.print(head, Padding(Text(option.help), (0, 0, 0, 4)))

@@ -86,5 +86,16 @@ def cached_predictions(folder: Path, key: str, compute: Callable[[], Tensor]) ->
     return logits
 
 
+def judged_items(total: int, limit: int | None) -> list[int]:
+    """Which of ``total`` test items are judged: all, or ``limit`` of them at random, the same for every run.
+
+    Not the first ones: files are often sorted by class.
+    """
+    if limit is None or limit >= total:
+        return list(range(total))
+    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:limit]
+    return sorted(drawn.tolist())
+
+
 def _characters(text: Text) -> int:
     return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])

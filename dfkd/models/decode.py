@@ -15,6 +15,7 @@ from torch import Tensor
 from dfkd.models.classifier import TextClassifier
 
 RESERVED = re.compile(r"\[unused\d+\]|<unused\d+>")  # entries that BERT's kin keep for later, never trained
+WORD_STARTS = ("Ġ", "▁")
 
 
 def token_table(classifier: TextClassifier) -> Tensor:
@@ -34,6 +35,19 @@ def pieces(tokenizer: Any) -> list[int]:
     special = set(tokenizer.all_special_ids)
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return [index for piece, index in vocabulary if index not in special and not RESERVED.fullmatch(piece)]
+
+
+def whole_word_pieces(tokenizer: Any) -> list[tuple[str, int]]:
+    """Whole alphabetic words of two letters or more, lower-cased, with their ids, in the vocabulary's order.
+
+    Word starts are told by a leading ``Ġ`` (byte-level BPE) or ``▁`` (sentencepiece); without either, every piece
+    without ``##`` is one. A word that the vocabulary has in several cases comes several times.
+    """
+    entries = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    start = next((mark for mark in WORD_STARTS if any(piece.startswith(mark) for piece, _ in entries)), "")
+    special = set(tokenizer.all_special_tokens)
+    words = [(p.removeprefix(start).lower(), i) for p, i in entries if p.startswith(start) and p not in special]
+    return [(word, index) for word, index in words if len(word) > 1 and word.isalpha()]
 
 
 class NearestTokens:

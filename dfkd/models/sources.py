@@ -129,9 +129,12 @@ def _refuse_student(reference: str, kind: str | None) -> None:
 def fingerprint(reference: str) -> str:
     """The sha256 of a local model's weights and configuration; for a hub name, of the name alone."""
     folder = Path(resolve(reference))
+    return folder_fingerprint(folder) if folder.is_dir() else hashlib.sha256(reference.encode()).hexdigest()
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """The sha256 of the weights and the configuration in a folder."""
     digest = hashlib.sha256()
-    if not folder.is_dir():
-        return hashlib.sha256(reference.encode()).hexdigest()
     for path in sorted(folder.glob("*")):
         if path.suffix in (".safetensors", ".bin") or path.name == "config.json":
             digest.update(path.name.encode())

@@ -8,7 +8,9 @@ from typing import Any, Sequence
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast,
+)
 
 from dfkd.errors import ConfigError, suggestion
 
@@ -60,7 +62,9 @@ def wordpiece(texts: Sequence[str], size: int = 400) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def build(folder: Path, texts: Sequence[str], model_type: str = "bert", layers: int = 2, seed: int = 0) -> Path:
+def build(
+    folder: Path, texts: Sequence[str], model_type: str = "bert", layers: int = 2, seed: int = 0, masked: bool = False
+) -> Path:
     """Write an encoder with random weights and a tokenizer for ``texts``.
 
     Args:
@@ -69,6 +73,7 @@ def build(folder: Path, texts: Sequence[str], model_type: str = "bert", layers: 
         model_type: one of ``SIZES``.
         layers: number of layers.
         seed: of the weights.
+        masked: with the head of a masked language model, which is otherwise left out.
 
     Returns:
         ``folder``, which transformers can load.
@@ -88,7 +93,7 @@ def build(folder: Path, texts: Sequence[str], model_type: str = "bert", layers: 
         pad_token_id=0, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3,
         initializer_range=SPREAD, **sizes, **depth,
     )
-    return _saved(AutoModel, config, tokenizer, folder, seed)
+    return _saved(AutoModelForMaskedLM if masked else AutoModel, config, tokenizer, folder, seed)
 
 
 def words(texts: Sequence[str], size: int = 400) -> PreTrainedTokenizerFast:

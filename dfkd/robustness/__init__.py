@@ -1,0 +1,1 @@
+"""Attacks on finished classifiers: texts changed a little so that the prediction flips."""
