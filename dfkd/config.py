@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 OptionsCheck = Callable[[str, Mapping[str, Any]], "list[ConfigError]"]
-FACTS_OF_A_RUN = ("teacher_sha256", "strategy_sha256")  # a finished run's config.yaml says more than its configuration
+# a finished run's config.yaml says more than its configuration
+FACTS_OF_A_RUN = ("teacher_sha256", "strategy_sha256", "judge_sha256")
+KINDS = {"data_configs": "data config", "experiments/tables": "table", "experiments/sweeps": "sweep"}
 LONGEST_LABEL = 120  # folders are named after labels, and file systems stop at 255 bytes
 
 
@@ -77,7 +79,7 @@ def find_yaml(kind: str, name: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    what = {"data_configs": "data config", "experiments/tables": "table"}.get(kind, "strategy")
+    what = KINDS.get(kind, "strategy")
     fix = suggestion(name, available(kind))
     raise ConfigError(f"unknown {what} '{name}'", found=f"no file {candidates[0]}", fix=fix)
 
