@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {  # the name below dfkd, as a regular expression; the first match counts
     0: r"|errors|batch",
     1: r"config|losses|seeding|packages|hub|state|_config\w*",
-    2: r"tasks|corpora|runs|tracking|pool|duplicates|plugins|_(?!_)\w+",
+    2: r"tasks|corpora|runs|tracking|workers|pool|duplicates|plugins|_(?!_)\w+",
     2.5: r"text_pool",  # made of a pool's files
     3: r"models(\..+)?",
     4: r"synthesis(\.(base|registry|_\w+))?",
