@@ -204,6 +204,10 @@ class Settings:
         precision: ``auto`` takes bf16 autocast where the hardware multiplies bf16 natively, else float32.
         threads: CPU threads; ``None``: torch's default.
         trust_remote_code: let hub models run their own code.
+        judge: pool of pseudo texts (``dfkd synthesize``) of which the first ``train.heldout`` are the held-out
+            samples, the same for every run; ``None``: the strategy makes its own.
+        tracking: who is told of the run beside ``metrics.jsonl``: ``tensorboard``, or a class of your own as
+            ``module:Name`` or ``FILE.py:Name``; ``None``: nobody. It does not make another run.
     """
 
     teacher: str = ""
@@ -215,6 +219,8 @@ class Settings:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     threads: Optional[int] = None
     trust_remote_code: bool = False
+    judge: Optional[str] = None
+    tracking: Optional[str] = None
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, "threads", "1 or more", self.threads)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, ContextManager, Mapping, Protocol, Sequence
 
-from dfkd import pipeline
+from dfkd import pipeline, workers
 from dfkd.errors import Busy, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
@@ -125,13 +123,13 @@ def _seconds(job: Job) -> float:
     return float(sum(job.folder.result()["seconds"].values()))
 
 
-def supervise(jobs: Sequence[Job], arguments: Sequence[str], workers: int, watcher: Watcher) -> None:
+def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watcher: Watcher) -> None:
     """Let processes work the grid off, and watch them until they end; they are ended with this one.
 
     Args:
         jobs: of :func:`dfkd.grids.load`.
         arguments: of ``dfkd compare``, from which the processes load the same jobs.
-        workers: number of processes; each prints into ``worker<i>.log`` in :func:`table_folder`.
+        number: of processes; each prints into ``worker<i>.log`` in :func:`table_folder`.
         watcher: hears of the progress.
 
     Raises:
@@ -139,28 +137,9 @@ def supervise(jobs: Sequence[Job], arguments: Sequence[str], workers: int, watch
     """
     folder = table_folder(jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    logs = [folder / f"worker{number}.log" for number in range(workers)]
-    processes = [_start_worker(arguments, log) for log in logs]
-    outlook = Outlook(jobs, workers)
-    try:
-        while any(process.poll() is None for process in processes):
-            outlook.tell(watcher)
-            time.sleep(WAIT_SECONDS)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
-    outlook.tell(watcher)
-    for process, log in zip(processes, logs):
-        if process.returncode != 0:
-            last = (log.read_text(encoding="utf-8").strip().splitlines() or [""])[-1]
-            raise DfkdError(f"a worker ended with exit code {process.returncode}: {last}\n  what to do: see {log}")
-
-
-def _start_worker(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dfkd.cli", "compare", *arguments, "--worker"]
-    with log.open("ab") as output:
-        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    logs = [folder / f"worker{index}.log" for index in range(number)]
+    outlook = Outlook(jobs, number)
+    workers.share([["compare", *arguments, "--worker"]] * number, logs, lambda: outlook.tell(watcher))
 
 
 def table_folder(jobs: Sequence[Job]) -> Path:

@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 OptionsCheck = Callable[[str, Mapping[str, Any]], "list[ConfigError]"]
-FACTS_OF_A_RUN = ("teacher_sha256", "strategy_sha256")  # a finished run's config.yaml says more than its configuration
+# a finished run's config.yaml says more than its configuration
+FACTS_OF_A_RUN = ("teacher_sha256", "strategy_sha256", "judge_sha256")
+KINDS = {"data_configs": "data config", "experiments/strategies": "strategy"}  # of YAMLs, where the folder does not say
 LONGEST_LABEL = 120  # folders are named after labels, and file systems stop at 255 bytes
 
 
@@ -64,9 +66,6 @@ def available(kind: str) -> list[str]:
     return sorted(found)
 
 
-KINDS_OF_YAML = {"data_configs": "data config", "experiments/strategies": "strategy"}
-
-
 def find_yaml(kind: str, name: str) -> Path:
     """The YAML file called ``name``: a path, or a name below one of :func:`search_folders`.
 
@@ -80,7 +79,7 @@ def find_yaml(kind: str, name: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    what = KINDS_OF_YAML.get(kind) or kind.rsplit("/", 1)[-1].removesuffix("s")
+    what = KINDS.get(kind) or kind.rsplit("/", 1)[-1].removesuffix("s")
     fix = suggestion(name, available(kind))
     raise ConfigError(f"unknown {what} '{name}'", found=f"no file {candidates[0]}", fix=fix)
 

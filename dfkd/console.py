@@ -92,16 +92,17 @@ class GridProgress:
 
     Args:
         total: number of runs.
+        what: what they are called.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, what: str = "runs") -> None:
+        self.total, self.what = total, what
         columns = (
             TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
         )
         self.progress = Progress(*columns, console=console)
-        self.task = self.progress.add_task("runs", total=total, left="")
+        self.task = self.progress.add_task(what, total=total, left="")
         self.lines: dict[int, Any] = {}
 
     def __enter__(self) -> GridProgress:
@@ -113,7 +114,7 @@ class GridProgress:
 
     def update(self, finished: int, failed: int, running: Sequence[str], left: float | None) -> None:
         """Show runs finished and failed so far, a line on each run at work, and the time left."""
-        named = f"runs ({failed} failed)" if failed else "runs"
+        named = f"{self.what} ({failed} failed)" if failed else self.what
         self.progress.update(self.task, completed=finished, description=named, left=time_left(left))
         for number in range(max(len(running), len(self.lines))):
             if number not in self.lines:

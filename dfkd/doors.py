@@ -13,6 +13,7 @@ from dfkd.config import RunConfig, sha256
 from dfkd.errors import ConfigError
 from dfkd.models import sources
 from dfkd.models.teacher import Teacher
+from dfkd.runs import RunFolder
 from dfkd.synthesis.base import Context, Corpus, Facts
 from dfkd.tasks import Task
 
@@ -26,6 +27,27 @@ class Parts:
     strategy_options: Any
     student_options: Any
     corpus: Corpus
+
+
+class AccessLog:
+    """Keeps what was handed out to whom until the run's folder is there, then writes it into it."""
+
+    def __init__(self) -> None:
+        self.folder: RunFolder | None = None
+        self.waiting: list[dict[str, Any]] = []
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Note one hand-out."""
+        if self.folder is None:
+            self.waiting.append(record)
+        else:
+            self.folder.log("access", record)
+
+    def attach(self, folder: RunFolder) -> None:
+        """Write to ``folder`` from now on."""
+        self.folder, waiting, self.waiting = folder, self.waiting, []
+        for record in waiting:
+            self(record)
 
 
 def corpus_door(task: Task | None, strategy: str) -> Corpus:

@@ -14,10 +14,11 @@ import torch
 from accelerate import Accelerator
 
 from dfkd import config as configs
-from dfkd import runs, seeding, tasks, teaching
+from dfkd import judge as judges
+from dfkd import runs, seeding, tasks, teaching, tracking
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome
-from dfkd.doors import Parts, corpus_door, strategy_facts, synthesis_context
+from dfkd.doors import AccessLog, Parts, corpus_door, strategy_facts, synthesis_context
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, judged_items, predict
@@ -74,29 +75,9 @@ def check_options(kind: str, component: Mapping[str, Any]) -> list[ConfigError]:
     return plugins.problems(component["name"], component["options"])
 
 
-class AccessLog:
-    """Keeps what was handed out to whom until the run's folder is there, then writes it into it."""
-
-    def __init__(self) -> None:
-        self.folder: RunFolder | None = None
-        self.waiting: list[dict[str, Any]] = []
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Note one hand-out."""
-        if self.folder is None:
-            self.waiting.append(record)
-        else:
-            self.folder.log("access", record)
-
-    def attach(self, folder: RunFolder) -> None:
-        """Write to ``folder`` from now on."""
-        self.folder, waiting, self.waiting = folder, self.waiting, []
-        for record in waiting:
-            self(record)
-
-
 def preflight(
-    config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None, with_student: bool = True
+    config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None, with_student: bool = True,
+    scored: bool = True,
 ) -> Parts:
     """Check everything that can be checked before any work.
 
@@ -104,6 +85,7 @@ def preflight(
         config: of the run.
         log: hears of each hand-out of texts; ``None``: nobody does.
         with_student: whether a student will be trained.
+        scored: whether it may be judged on the test split.
 
     Raises:
         ConfigError: lists every problem found.
@@ -113,24 +95,31 @@ def preflight(
     problems: list[ConfigError] = []
     task: Task | None = None
     try:
-        task = tasks.load(config.data, log)
+        task = tasks.load(config.data, log, scored)
         for split in _splits_needed(task, strategy_options):
             task.fingerprint(split)  # reads and checks the rows; hands out nothing
     except ConfigError as error:
         problems.append(error)
     corpus = corpus_door(task, config.strategy.name)
     try:
-        registry.check(config.strategy.name, strategy_options, strategy_facts(config, corpus))
+        facts = strategy_facts(config, corpus)
+        registry.check(config.strategy.name, strategy_options, facts)
+        judges.check(config, facts)
     except ConfigError as error:
         problems.append(error)
     try:
         device.check_device(config.device)
         teaching.check_teacher(config)
         model = sources.load_config(config.teacher, config.trust_remote_code)
-        facts = Facts(model, strategy_options.injects, config.data.max_length)
         if with_student:
-            students.check(config.student.name, student_options, facts)
+            given = Facts(model, strategy_options.injects, config.data.max_length)
+            students.check(config.student.name, student_options, given)
             runs.require_disk(Path(config.runs), disk_needed(config, model, strategy_options.injects))
+    except ConfigError as error:
+        problems.append(error)
+    try:
+        if config.tracking is not None:
+            tracking.find(config.tracking)
     except ConfigError as error:
         problems.append(error)
     if problems:
@@ -153,12 +142,13 @@ def disk_needed(config: RunConfig, model: Any, injects: str) -> int:
     return 2 * 3 * 4 * parameters + sample * (pooled + config.train.heldout)
 
 
-def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]:
+def run(config: RunConfig, listeners: Listeners = Listeners(), scored: bool = True) -> dict[str, Any]:
     """Run to the end whatever of the run is not done yet; a finished run is only read.
 
     Args:
         config: as :func:`load_config` gives it.
         listeners: who hears of the progress.
+        scored: whether the student is judged on the test split, if there is one; else it stays closed.
 
     Returns:
         The content of ``result.json``.
@@ -173,13 +163,15 @@ def run(config: RunConfig, listeners: Listeners = Listeners()) -> dict[str, Any]
     if final.finished:
         return runs.open_run(Path(config.runs), config.run_name(), plain).result()
     accesses = AccessLog()
-    parts = preflight(config, accesses)
+    parts = preflight(config, accesses, scored=scored)
     folder = runs.open_run(Path(config.runs), config.run_name(), plain)
     if folder.finished:  # by another process, meanwhile
         return folder.result()
     with runs.full_disk_reported(folder.work):
         accesses.attach(folder)
-        return _work(parts, folder, listeners)
+        followed = tracking.Following(config.tracking, config.run_name(), plain, folder.work, listeners.alarm)
+        with followed:
+            return _work(parts, folder, replace(listeners, step=followed.before(listeners.step)), followed)
 
 
 def _fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:
@@ -192,10 +184,14 @@ def _fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:
     if not final.finished or _is_local(config.teacher):
         found["teacher_sha256"] = sources.fingerprint(config.teacher)
     options = registry.options(config.strategy.name, config.strategy.options)
-    try:
-        found["strategy_sha256"] = registry.fingerprint(config.strategy.name, options)
-    except ConfigError:  # if the run is not finished, the check before its work tells more
-        found["strategy_sha256"] = known.get("strategy_sha256")
+    for name, tell in (
+        ("strategy_sha256", lambda: registry.fingerprint(config.strategy.name, options)),
+        ("judge_sha256", lambda: judges.fingerprint(config)),
+    ):
+        try:
+            found[name] = tell()
+        except ConfigError:  # if the run is not finished, the check before its work tells more
+            found[name] = known.get(name)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -203,7 +199,9 @@ def _is_local(teacher: str) -> bool:
     return teacher.startswith("package:") or Path(teacher).expanduser().is_dir()
 
 
-def _work(parts: Parts, folder: RunFolder, listeners: Listeners) -> dict[str, Any]:
+def _work(
+    parts: Parts, folder: RunFolder, listeners: Listeners, followed: tracking.Following
+) -> dict[str, Any]:
     """Train, save and judge the student, and finish the run's folder."""
     config = parts.config
     accelerator = device.accelerator(config.device, config.precision, config.threads)
@@ -226,6 +224,7 @@ def _work(parts: Parts, folder: RunFolder, listeners: Listeners) -> dict[str, An
     result["generated_tokens"] = distiller.tokens_drawn
     if parts.strategy_options.injects == "embeddings":
         folder.drop_embeddings()
+    followed.finish(result)
     folder.finish(result)
     return result
 
@@ -250,7 +249,8 @@ def assemble(
             listeners.alarm(str(alarm))
 
     distiller = Distiller(
-        teacher, student, synthesizer, config.train, folder, accelerator, config.seed, listen, Diagnostics(teacher)
+        teacher, student, synthesizer, config.train, folder, accelerator, config.seed, listen, Diagnostics(teacher),
+        judges.samples(config),
     )
     return teacher, student, distiller
 

@@ -24,7 +24,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 
 PARTIAL = ".partial"
 NOTES = "notes.json"
-NOT_COMPARED = ("runs", "data.folder")
+NOT_COMPARED = ("runs", "data.folder", "tracking")
 
 
 class RunFolder:

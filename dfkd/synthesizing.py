@@ -24,7 +24,7 @@ from dfkd.synthesis.base import Synthesizer, learns_from_student
 
 Progress = Callable[[int, int], None]
 PATIENCE = 20  # batches in a row without a new text
-NO_STUDENT = ("student", "train", "evaluate", "run", "runs")
+NO_STUDENT = ("student", "train", "evaluate", "run", "runs", "judge", "tracking")
 
 
 @dataclass(frozen=True)

@@ -45,21 +45,27 @@ class Task:
         config: the facts of the data set.
         log: is called for each hand-out with a mapping of ``split``, ``to``, ``rows``, ``fingerprint`` and
             ``refused``; ``None``: no log.
+        scored: whether the test split may be handed out; else it is as if there were none.
 
     Raises:
         ConfigError: a file is missing.
     """
 
-    def __init__(self, config: DataConfig, log: Log | None = None) -> None:
+    def __init__(self, config: DataConfig, log: Log | None = None, scored: bool = True) -> None:
         self.config = config
         self.labels = tuple(config.labels)
         self._log = log
+        self._scored = scored
         self._sources = _sources(config)
         self._splits: dict[str, Split] = {}
 
     @property
     def has_test(self) -> bool:
-        """Whether there is a test split, its own or a held-out share of the training file; reads nothing."""
+        """Whether a test split can be had, its own or a held-out share of the training file; reads nothing."""
+        return self._scored and self._test_is_there
+
+    @property
+    def _test_is_there(self) -> bool:
         return "test" in self._sources or (self.config.holdout > 0 and "train" in self._sources)
 
     def check(self) -> None:
@@ -132,7 +138,7 @@ class Task:
 
     def _shared(self, texts: Sequence[str]) -> float:
         """The share of ``texts`` that stand in the task's splits, a held-out share of the training file included."""
-        splits = [split for split in ALLOWED if split in self._sources or (split == "test" and self.has_test)]
+        splits = [split for split in ALLOWED if split in self._sources or (split == "test" and self._test_is_there)]
         own = {
             _plain(part) for split in splits for text in self._read(split).texts
             for part in ((text,) if isinstance(text, str) else text)
@@ -155,6 +161,9 @@ class Task:
     def _require_split(self, split: str) -> None:
         if split not in ALLOWED:
             raise ConfigError(f"unknown split '{split}'", fix=suggestion(split, ALLOWED))
+        if split == "test" and not self._scored:
+            problem = f"the test split of '{self.config.name}' is closed: what is tuned may not see it"
+            raise DataFreeError(problem, fix="score the run that was chosen in the end: dfkd evaluate RUN")
         if not (self.has_test if split == "test" else split in self._sources):
             fix = f"give data.files.{split}=FILE" + (", or data.holdout=0.2" if split == "test" else "")
             problem = f"data set '{self.config.name}' has no {split} split"
@@ -182,17 +191,18 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def load(config: DataConfig, log: Log | None = None) -> Task:
+def load(config: DataConfig, log: Log | None = None, scored: bool = True) -> Task:
     """The task that ``config`` describes; files, columns and the network are checked, rows are not read yet.
 
     Args:
         config: the facts of the data set.
         log: see :class:`Task`.
+        scored: see :class:`Task`.
 
     Raises:
         ConfigError: lists every problem found.
     """
-    task = Task(config, log)
+    task = Task(config, log, scored)
     task.check()
     return task
 

@@ -19,20 +19,20 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {  # the name below dfkd, as a regular expression; the first match counts
     0: r"|errors|batch",
     1: r"config|losses|seeding|packages|hub|state|_config\w*",
-    2: r"tasks|corpora|runs|pool|duplicates|plugins|_(?!_)\w+",
+    2: r"tasks|corpora|runs|tracking|workers|pool|duplicates|plugins|_(?!_)\w+",
     2.5: r"text_pool",  # made of a pool's files
     3: r"models(\..+)?",
     4: r"synthesis(\.(base|registry|_\w+))?",
     5: r"synthesis\..+",
     6: r"distill|(evaluate|quality)(\..+)?",
     6.2: r"robustness(\..+)?",  # asks through evaluate
-    6.5: r"teaching|finished|doors",  # teachers made, finished students used; the pipeline is above them
+    6.5: r"teaching|finished|doors|judge",  # teachers made, finished students used; the pipeline is above them
+    6.6: r"stand_in",
     6.7: r"attacking|textattack_bridge",  # finished runs attacked
     7: r"pipeline|doctor|report(\..+)?",
     7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
-    7.6: r"ray_engine",  # console and compare, on other machines
-    6.6: r"stand_in",
+    7.6: r"ray_engine|sweeping(\..+)?",  # compare, elsewhere; grids whose next run depends on the last
     7.8: r"commands(\..+)?",
     7.9: r"experiment",  # what a data set's script does
     8: r"cli|__main__",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import typer
 
@@ -69,3 +69,53 @@ def compare(
         work.keep_results(found, keep)
     if missing and not show:
         raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    name: str = typer.Argument(..., metavar="SWEEP", help="A sweep of experiments/sweeps, or a YAML file like them."),
+    overrides: Optional[list[str]] = Overrides,
+    trials: Optional[int] = typer.Option(None, min=1, help="Trials in all; default: what the YAML says."),
+    workers: int = typer.Option(1, min=1, help="Processes that share the trials; give each one thread: threads=1."),
+    out: Optional[Path] = typer.Option(None, help="Folder of the sweep; default: sweeps/SWEEP."),
+    show: bool = typer.Option(False, "--show", help="Run nothing; show what is finished."),
+    worker: bool = typer.Option(False, "--worker", hidden=True),
+    begun: Optional[list[int]] = typer.Option(None, hidden=True),
+) -> None:
+    """Search settings by trials that see no real data, and print the best ones (needs `pip install 'dfkd[sweep]'`).
+
+    Trials are judged by the student's agreement with the teacher on pseudo data, its latency or its size. Poor ones
+    are ended early. The same command goes on with what was interrupted; failed trials are named (then the exit code is
+    1).
+
+    Example: `dfkd sweep as_dfd_ag_news --trials 30 --workers 2 threads=1`
+    """
+    from dfkd.console import GridProgress
+    from dfkd.sweeping import spec
+
+    quiet_libraries()
+    spec.require_optuna()
+    loaded = spec.load(name, overrides or [], trials, out)
+    from dfkd.sweeping import work
+
+    if worker:
+        return work.work_off(loaded, begun or [], lambda text: console.print(text, markup=False, soft_wrap=True))
+    if not show:
+        given = [name, *(overrides or []), f"--trials={loaded.plan.trials}", f"--out={loaded.out}"]
+        with GridProgress(loaded.plan.trials, "trials") as progress:
+            work.supervise(loaded, given, workers, progress)
+    if not _show_sweep(loaded) and not show:
+        raise typer.Exit(1)
+
+
+def _show_sweep(loaded: Any) -> bool:
+    """Print what a sweep gave and write it down; whether every trial was done, and none failed."""
+    from dfkd.sweeping import outcome, study
+
+    opened = study.open_study(loaded, new=False)
+    found = outcome.outcome(loaded, opened)
+    if found.complete:
+        console.print(outcome.table(loaded, found))
+    for line in [*outcome.lines(loaded, opened, found), *(f"written: {path}" for path in outcome.write(loaded, found))]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return not found.failed and not found.unfinished

@@ -1,0 +1,51 @@
+"""Processes of ``dfkd`` that share some work: begun, watched, and ended with the one that began them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Sequence
+
+from dfkd.errors import DfkdError
+
+WAIT_SECONDS = 2.0
+
+
+def share(
+    commands: Sequence[Sequence[str]], logs: Sequence[Path], tell: Callable[[], None], held: int | None = None
+) -> None:
+    """Run commands side by side until all have ended.
+
+    Args:
+        commands: arguments of ``dfkd``, one list a process.
+        logs: the file that each prints into.
+        tell: called again and again meanwhile, and once at the end.
+        held: descriptor of a lock that the processes hold as well: it stays taken until the last of them has ended,
+            even where this one is killed; ``None``: there is no lock.
+
+    Raises:
+        DfkdError: a process ended with an error.
+    """
+    processes = [_start(command, log, held) for command, log in zip(commands, logs)]
+    try:
+        while any(process.poll() is None for process in processes):
+            tell()
+            time.sleep(WAIT_SECONDS)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+    tell()
+    for process, log in zip(processes, logs):
+        if process.returncode != 0:
+            last = (log.read_text(encoding="utf-8").strip().splitlines() or [""])[-1]
+            raise DfkdError(f"a worker ended with exit code {process.returncode}: {last}\n  what to do: see {log}")
+
+
+def _start(command: Sequence[str], log: Path, held: int | None) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        whole = [sys.executable, "-m", "dfkd.cli", *command]
+        kept = () if held is None else (held,)
+        return subprocess.Popen(whole, stdout=output, stderr=subprocess.STDOUT, pass_fds=kept)
