@@ -77,7 +77,9 @@ def find_yaml(kind: str, name: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    what = {"data_configs": "data config", "experiments/tables": "table"}.get(kind, "strategy")
+    what = {
+        "data_configs": "data config", "experiments/tables": "table", "experiments/paper_tables": "paper table",
+    }.get(kind, "strategy")
     fix = suggestion(name, available(kind))
     raise ConfigError(f"unknown {what} '{name}'", found=f"no file {candidates[0]}", fix=fix)
 

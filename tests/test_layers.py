@@ -29,7 +29,7 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     7: r"pipeline|doctor|report(\..+)?",
     7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
-    7.6: r"ray_engine",  # console and compare, on other machines
+    7.6: r"ray_engine|tabling",  # console and compare, on other machines; results beside the tables that they are of
     6.6: r"stand_in",
     7.8: r"commands(\..+)?",
     7.9: r"experiment",  # what a data set's script does

@@ -82,6 +82,11 @@ class KeywordPrompt(Silent):
         self.seen = torch.full((len(teacher.labels),), 1 / len(teacher.labels))
         self.chosen: dict[str, list[int]] = {}
 
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that the language model has drawn so far."""
+        return self.writer.generated_tokens
+
     def synthesize(self, n: int) -> PseudoBatch:
         """Write ``n`` texts, labelled by the teacher."""
         self._find()
