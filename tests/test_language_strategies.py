@@ -164,7 +164,7 @@ def test_every_batch_tells_what_it_cost(build: Build, name: str) -> None:
     strategy = build(name)
     first, second = strategy.synthesize(5), strategy.synthesize(5)
     assert 0 < first.info["generated_tokens"] < second.info["generated_tokens"]
-    assert second.info["generated_tokens"] == strategy.source.engine.generated_tokens
+    assert second.info["generated_tokens"] == strategy.source.engine.generated_tokens == strategy.generated_tokens
     assert {"mean_new_tokens", "dropped_short", "dropped_duplicate", "dropped_but_taken"} <= set(first.info)
 
 

@@ -195,8 +195,8 @@ class Level(About):
 class GapClosed(About):
     """A strategy closes some of the gap between floor and ceiling, taken of their means over the data sets.
 
-    A mean of the data sets' own shares would be ruled by those that hardly have a gap. Where floor and ceiling differ by
-    no more than their interval, another student must tell.
+    A mean of the data sets' own shares would be ruled by those that hardly have a gap. Where floor and ceiling differ
+    by no more than their interval, another student must tell.
 
     Args:
         share: this much of it, or more; 1: all.

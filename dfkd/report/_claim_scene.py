@@ -68,7 +68,7 @@ class Scene:
             runs = self.columns[data].runs if data in self.columns else {}
             few = [(name, len(runs.get(name, ()))) for name in strategies if len(runs.get(name, ())) < self.seeds]
             if few:
-                found[data] = ", ".join(f"{name} ({count} of {self.seeds} runs)" for name, count in few)
+                found[data] = ", ".join(f"'{name}' {count} of {self.seeds} runs" for name, count in few)
         return found
 
     def there(self, *strategies: str) -> list[Column]:
@@ -122,7 +122,7 @@ def _compared(first: str, second: str, columns: Sequence[Column], scene: Scene) 
     mean, low, high, _ = difference(one, other)
     bounds = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     over = scene.seeds_of((first, second), columns)
-    return f"{first} {points(one.mean)}, {second} {points(other.mean)}: {bounds} ({over})"
+    return f"{first} {points(one.mean)} - {second} {points(other.mean)} = {bounds} ({over})"
 
 
 def points(mean: float) -> str:

@@ -20,9 +20,9 @@ NOTES = (
 )
 LATEX_NOTES = (
     r"Accuracy in \%: mean over seeds $\pm$ standard deviation, [95\,\% interval]. $^{*}$: differs from the floor; "
-    r"bold: better than "
-    r"every other data-free strategy (paired bootstrap over test items and seeds, $p<0.05$ after "
-    r"Holm's correction, two seeds or more). $^{\dagger}$: not data-free. Gap closed in \%: the mean, and each data set."
+    r"bold: better than every other data-free strategy (paired bootstrap over test items and seeds, "
+    r"$p<0.05$ after Holm's correction, two seeds or more). $^{\dagger}$: not data-free. Gap closed in \%: the mean, "
+    r"and each data set."
 )
 LATEX = {  # brackets and stars as well: behind the double backslash of the line before, they would be its arguments
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -39,7 +39,7 @@ CSV_COLUMNS = (
 def markdown(sheet: Sheet) -> str:
     """The table of one student, and what is to be known of it alone."""
     if not sheet.entries:
-        return f"Student: {plain(sheet.student)}\n\nNot run yet: {sum(gap.runs for gap in sheet.gaps.values())} runs."
+        return f"Student: {plain(sheet.student)}\n\n{_nothing(sheet)}"
     lines = [_row(["strategy", "seeds", *map(plain, sheet.heads), *sheet.columns])]
     lines.append(_row(["---"] * (2 + len(sheet.heads) + len(sheet.columns))))
     for line in sheet.lines():
@@ -47,6 +47,12 @@ def markdown(sheet: Sheet) -> str:
         lines.append(_row([name, line.seeds, *map(_markdown_cell, line.cells), *sheet.facts(line)]))
     said = [f"- {plain(note)}" for note in notes(sheet)]
     return "\n".join([f"Student: {plain(sheet.student)}", "", *lines, *([""] if said else []), *said])
+
+
+def _nothing(sheet: Sheet) -> str:
+    runs, failed = sum(gap.runs for gap in sheet.gaps.values()), sum(gap.failed for gap in sheet.gaps.values())
+    tried = f", {failed} of them failed" if failed else ""
+    return f"Nothing finished: {runs} run{'' if runs == 1 else 's'}{tried}."
 
 
 def plain(text: str) -> str:

@@ -112,8 +112,9 @@ def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> lis
     if answers:  # the place that lacks least says what is still to be run
         place = min(answers, key=lambda place: len(" ".join(answers[place].numbers[-1:])))
         return [_verdict(claim, answers[place], place)]
+    names = ", ".join(f"'{name}'" for name in sorted(_telling(claim)))
     wanted = f" in {', '.join(claim.grids)}" if claim.grids else ""
-    return [_verdict(claim, Answer(NOT_RUN, (f"no run of {', '.join(sorted(_telling(claim)))}{wanted}",)), None)]
+    return [_verdict(claim, Answer(NOT_RUN, (f"no run of {names}{wanted}",)), None)]
 
 
 def _verdict(claim: Claim, answer: Answer, place: Place | None) -> Verdict:

@@ -120,7 +120,7 @@ def _incomplete(grid: Grid) -> list[str]:
     if not grid.missing:
         return [f"Complete: {len(grid.results)} runs."]
     counts = Counter(entry.strategy for entry in grid.missing)
-    each = ", ".join(f"{plain(name)} {count}" for name, count in counts.items())
+    each = "; ".join(f"{plain(name)}: {count}" for name, count in counts.items())
     total = len(grid.missing) + len(grid.results)
     failed = [f"{plain(entry.run)}: {plain(entry.reason)}" for entry in grid.missing if entry.failed]
     return [f"**Incomplete: {len(grid.missing)} of {total} runs are missing** ({each})."] + failed

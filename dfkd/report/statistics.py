@@ -1,7 +1,7 @@
 """Intervals and tests for accuracies over seeds and test items.
 
-scipy's bootstrap and permutation test resample one thing, the items; here seeds vary as well, and differ in number.
-With one seed both say the same (a test holds it).
+scipy's bootstrap and its paired tests know one thing that varies, the items; here seeds vary as well, and differ in
+number. With one seed both say the same (a test holds it).
 
 Shapes: S seeds (runs), N test items, R rounds of the bootstrap.
 """
