@@ -17,7 +17,7 @@ from dfkd import pipeline, workers
 from dfkd.errors import Busy, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
-from dfkd.report.results import Missing, Result, collect
+from dfkd.report.results import FAILED, Missing, Result, collect
 
 WAIT_SECONDS = 2.0
 
@@ -153,21 +153,27 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
     found, missing = [], []
     for job in jobs:
         if job.folder.finished:
-            found += [_labelled(result, job.cell) for result in collect([job.folder.final])]
+            found += [labelled(result, job.cell) for result in collect([job.folder.final])]
         elif job.failure.is_file():
-            missing.append(Missing(str(job.cell), f"failed: {_reason(job.failure)} (see {job.failure})"))
+            missing.append(absent(job.cell, f"{FAILED}: {reason(job.failure)} (see {job.failure})"))
         else:
-            missing.append(Missing(str(job.cell), "not run yet"))
+            missing.append(absent(job.cell, "not run yet"))
     return found, missing
 
 
-def _reason(failure: Path) -> str:
+def absent(cell: Cell, reason: str) -> Missing:
+    """A cell's run that is not there, for a table to show."""
+    return Missing(str(cell), reason, cell.data, cell.student, cell.strategy)
+
+
+def reason(failure: Path) -> str:
     """The line that says most: the first of an error of ours, the last of a traceback."""
     lines = failure.read_text(encoding="utf-8").strip().splitlines() or [""]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
-def _labelled(result: Result, cell: Cell) -> Result:
+def labelled(result: Result, cell: Cell) -> Result:
+    """A run, called as its table calls strategy and student."""
     content = dict(result.content)
     content["strategy"] = {**content["strategy"], "label": cell.strategy}
     content["config"] = {**content["config"], "student": {**content["config"]["student"], "label": cell.student}}

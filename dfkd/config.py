@@ -79,7 +79,7 @@ def find_yaml(kind: str, name: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    what = KINDS.get(kind) or kind.rsplit("/", 1)[-1].removesuffix("s")
+    what = KINDS.get(kind) or kind.rsplit("/", 1)[-1].removesuffix("s").replace("_", " ")
     fix = suggestion(name, available(kind))
     raise ConfigError(f"unknown {what} '{name}'", found=f"no file {candidates[0]}", fix=fix)
 

@@ -100,6 +100,18 @@ def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) ->
     return jobs
 
 
+def planned(table: str) -> list[Cell]:
+    """All cells of a table, their settings unchecked: to show results, neither teachers nor data are needed.
+
+    Raises:
+        ConfigError: there is no such table, or it is malformed.
+    """
+    path = find_yaml(TABLES, table)
+    grid = read_yaml(path)
+    _check(grid, path)
+    return _cells(grid, path.stem, ())
+
+
 def _check(grid: Mapping[str, Any], path: Path) -> None:
     problems = [
         ConfigError(f"{path}: unknown key '{key}'", fix=suggestion(str(key), KEYS)) for key in grid if key not in KEYS

@@ -226,9 +226,11 @@ def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
         cli.main()
     printed = capsys.readouterr().out
     assert stop.value.code == 1 and "2 of 4 runs" in printed
-    assert "Student: one layer" in printed and "| real_text | 1 |" in printed
+    assert "Student: one layer" in printed and "| real_text † | 1 |" in printed
     assert "missing: toy, too many, random_tokens, seed 0: failed: the student has more layers" in printed
-    assert (tmp_path / "runs" / "small" / "comparison.md").is_file()
+    assert "Student: too many\n\nNothing finished: 2 runs, 2 of them failed." in printed
+    tables = sorted(path.name for path in (tmp_path / "runs" / "small").glob("comparison.*"))
+    assert tables == ["comparison.csv", "comparison.md", "comparison.tex"]
     kept = sorted((tmp_path / "kept").rglob("*.json"))
     assert len(kept) == 2 and all(path.stat().st_size < 10_000 for path in kept)
     assert json.loads(kept[0].read_text())["config"]["student"]["label"] == "one layer"
@@ -392,7 +394,7 @@ def test_the_table_says_gap_and_significance(grid: Callable[..., Path]) -> None:
     text = comparison.markdown(found)
     line = next(line for line in text.splitlines() if line.startswith("| as_dfd"))
     gap, score = f"{100 * entry.gap:.0f}", f"{100 * entry.score.mean:.1f} ±"
-    assert f"**{gap}** ({gap})" in line and score in line and line.split("|")[3].strip().endswith("*")
+    assert f"| {gap} ({gap}) |" in line and score in line and line.split("|")[3].strip().endswith("*")
 
 
 def set_correct(result: Any, share: float) -> None:

@@ -370,6 +370,7 @@ def test_keyword_prompts_name_keywords_and_targets_their_classes(prompter: Calla
         assert 1 <= len(named) <= 3 and all(target[index] > 0 for index in named)
     assert {len(prompt.split(", ")) for prompt in batch.prompts} == {1, 2, 3}
     assert any(float(target.max()) < 1 for target in batch.targets)
+    assert strategy.generated_tokens == batch.info["generated_tokens"] > 0
 
 
 def test_keyword_templates_need_the_domain_they_name(toy_data: DataConfig, toy_language_model: Path) -> None:

@@ -60,10 +60,7 @@ def compare(
                 work.supervise(jobs, arguments, workers, progress)
     found, missing = work.outcome(jobs)
     where = out or work.table_folder(jobs)
-    where.mkdir(parents=True, exist_ok=True)
-    text = comparison.markdown(found, missing)
-    (where / "comparison.md").write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+    sys.stdout.write(comparison.write(where, found, missing))
     console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
     if keep is not None:
         work.keep_results(found, keep)

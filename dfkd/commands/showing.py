@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 import typer
 from rich.padding import Padding
@@ -12,7 +14,10 @@ from rich.text import Text
 
 from dfkd.commands._app import app
 from dfkd.console import console, quiet_libraries
-from dfkd.errors import ConfigError
+from dfkd.errors import ConfigError, suggestion
+
+
+PAPERS = "experiments/paper_tables"
 
 
 @app.command()
@@ -31,6 +36,89 @@ def report(
     console.print(table.rich_table(table.rows(found, missing)))
     page.write_page(found, missing, out)
     console.print(f"page: {out}")
+
+
+@app.command()
+def table(
+    folders: list[Path] = typer.Argument(..., help="Run folders, or a folder that `dfkd compare --keep` filled."),
+    form: Optional[str] = typer.Option(
+        None, "--format", help="markdown, csv (one line a cell, all numbers) or latex; default: as --out ends."
+    ),
+    out: Optional[Path] = typer.Option(None, help="The file to write; without it, the table is printed."),
+    paper: Optional[str] = typer.Option(
+        None, help="Lay our numbers beside the published ones: as_dfd or promptdfd, or a YAML file like them."
+    ),
+    student: Optional[str] = typer.Option(None, help="With --paper: this student of ours beside the paper's."),
+) -> None:
+    """Tables of finished runs, from their result files: strategies over data sets, a table a student, with tests.
+
+    Examples: `dfkd table runs/tiny`, `dfkd table results --out docs/results.md`,
+    `dfkd table results --paper as_dfd`
+    """
+    from dfkd import config, tabling
+    from dfkd.report import document, paper as papers
+
+    chosen = _format(form, out, document.FORMATS)
+    if paper is not None:
+        if chosen != "markdown":
+            raise ConfigError("a paper's table is written as Markdown alone", found=chosen, fix="leave out --format")
+        published = papers.read(config.find_yaml(PAPERS, paper))
+        return _deliver(papers.markdown(published, tabling.grids(folders), student), out)
+    if student is not None:
+        raise ConfigError("--student goes with --paper", found=student, fix="add --paper NAME, or leave it out")
+    command = " ".join(["dfkd table", *map(str, folders), *([f"--out {out}"] if out else [])])
+    _deliver(document.write(tabling.grids(folders), chosen, command), out)
+
+
+@app.command()
+def claims(
+    folder: Path = typer.Argument(Path("results"), help="Result files, as `dfkd compare --keep` copies them, or runs."),
+    file: str = typer.Option("claims", help="Claims of experiments/paper_tables, or a YAML file like them."),
+    out: Optional[Path] = typer.Option(None, help="A Markdown file to write; without it, the verdicts are printed."),
+) -> None:
+    """Hold published claims, and goals of our own, against results: holds, fails or not run, with the numbers.
+
+    Example: `dfkd claims results`
+    """
+    from dfkd import config, tabling
+    from dfkd.report import claims as claiming
+
+    path = config.find_yaml(PAPERS, file)
+    verdicts = claiming.judge(path, [run for grid in tabling.grids([folder]) for run in grid.results])
+    if out is not None:
+        return _deliver(claiming.markdown(verdicts), out)
+    shown = Table.grid("", "", padding=(0, 2, 1, 0))
+    for verdict in verdicts:
+        colour = {claiming.HOLDS: "green", claiming.FAILS: "red"}.get(verdict.verdict, "yellow")
+        who = "our own goal" if verdict.ours else verdict.source
+        where = f"\n{verdict.where}:" if verdict.where else ""
+        numbers = "\n".join(["", *verdict.numbers])
+        shown.add_row(Text(verdict.verdict, colour), Text.assemble(verdict.claim, (f" ({who})", "dim"), where, numbers))
+    console.print(shown)
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    console.print(", ".join(f"{counts[said]} {said}" for said in (claiming.HOLDS, claiming.FAILS, claiming.NOT_RUN)))
+
+
+def _format(form: str | None, out: Path | None, known: Mapping[str, str]) -> str:
+    """The format that is asked for: by name, or by how the file ends."""
+    by_ending = {ending: name for name, ending in known.items()}
+    if form is None:
+        form = by_ending.get(out.suffix, "markdown") if out else "markdown"
+    if form not in known:
+        raise ConfigError(f"unknown format '{form}'", fix=suggestion(form, known))
+    return form
+
+
+def _deliver(text: str, out: Path | None) -> None:
+    """Write a text to a file, at once or not at all, or print it."""
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from dfkd import state
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text(out, text)
+    console.print(f"written: {out}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -16,6 +16,7 @@ NEEDED = (
     "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
 )
 BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
+FAILED = "failed"  # what the reason of a run begins with that was tried
 AGAIN = "remove the run's folder and run it again"
 
 
@@ -26,10 +27,21 @@ class Missing:
     Args:
         run: what it is called.
         reason: why it is missing.
+        data: the data set's name in its table; empty: it is of no table.
+        student: the student's.
+        strategy: the strategy's.
     """
 
     run: str
     reason: str
+    data: str = ""
+    student: str = ""
+    strategy: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was tried."""
+        return self.reason.startswith(FAILED)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,29 @@ class Result:
     def strategy(self) -> str:
         """What tables call the strategy."""
         return str(self.content["strategy"].get("label") or self.content["strategy"]["name"])
+
+    @property
+    def grid(self) -> str:
+        """The first part of the run's name: of runs of 'dfkd compare', the name of their table."""
+        return str(self.content["run"]).split("/")[0]
+
+    @property
+    def data_free(self) -> bool:
+        """Whether the run saw no text of the task."""
+        return not self.content["strategy"].get("uses_real_text")
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens that a language model wrote for the run; ``None``: not known.
+
+        Runs from before ``result.json`` told it have it in their log, but for those of a pool or of several strategies.
+        """
+        if "generated_tokens" in self.content:
+            return int(self.content["generated_tokens"])
+        if self.content["strategy"]["name"] in ("pool", "mixture"):
+            return None
+        logged = [record["generated_tokens"] for record in self.log("metrics") if "generated_tokens" in record]
+        return int(max(logged)) if logged else None
 
     @property
     def seed(self) -> int:

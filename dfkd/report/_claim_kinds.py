@@ -1,0 +1,267 @@
+"""The kinds of claims: what each asks of the runs of one grid and student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Optional
+
+from dfkd.config import require
+from dfkd.report._claim_scene import (
+    FAILS, HOLDS, NOT_RUN, Answer, Said, Scene, all_of, counted, missing, on_the_mean, points,
+)
+from dfkd.report.statistics import difference, share
+from dfkd.report.table import CEILING, FLOOR
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What every claim has.
+
+    Args:
+        claim: in words.
+        source: who says so, and where.
+        kind: one of :data:`KINDS`.
+        ours: whether it is a goal of this project rather than a published claim.
+        grids: tables that it is held against; null: all.
+        students: of those; null: all.
+        data: data sets that it is about; null: all that the grid has.
+        seeds: runs that each strategy must have at least on each data set.
+    """
+
+    claim: str = ""
+    source: str = ""
+    kind: str = ""
+    ours: bool = False
+    grids: Optional[list[str]] = None
+    students: Optional[list[str]] = None
+    data: Optional[list[str]] = None
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        require(bool(self.claim), "claim", "a sentence", self.claim)
+        require(bool(self.source), "source", "who says so, and where", self.source)
+        require(self.seeds >= 1, "seeds", "1 or more", self.seeds)
+
+    @property
+    def names(self) -> set[str]:
+        """The strategies that it is about, but for floor and ceiling."""
+        raise NotImplementedError
+
+    def answer(self, scene: Scene) -> Answer:
+        """Whether it holds there."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Order(Claim):
+    """Each strategy is at least as good as the next, on the mean over the data sets.
+
+    Args:
+        strategies: from best to worst; a list within the list: all of these stand in one place.
+    """
+
+    strategies: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        good = len(self.strategies) > 1 and all(_names(place) for place in self.strategies)
+        require(good, "strategies", "two or more places, each a name or a list of names", self.strategies)
+
+    @property
+    def names(self) -> set[str]:
+        """All of them."""
+        return {name for place in self.strategies for name in _names(place)}
+
+    def answer(self, scene: Scene) -> Answer:
+        """Fails where one pair stands the other way round, holds where none does and all are run."""
+        pairs = [
+            pair for before, after in zip(self.strategies, self.strategies[1:])
+            for pair in product(_names(before), _names(after))
+        ]
+        answers = [on_the_mean(scene, first, second, lambda mean, low: mean >= 0) for first, second in pairs]
+        numbers = dict.fromkeys(number for answer in answers for number in answer.numbers)
+        lacking = missing(scene.lacking(*sorted(self.names)))
+        shown = [number for number in numbers if not number.startswith(NOT_RUN)]
+        return Answer(all_of([answer.said for answer in answers]), (*shown, *lacking))
+
+
+@dataclass(frozen=True)
+class About(Claim):
+    """A claim about one strategy.
+
+    Args:
+        strategy: its name; a list: one of these, whichever does it.
+    """
+
+    strategy: Any = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(_names(self.strategy)), "strategy", "a name, or a list of names", self.strategy)
+
+    @property
+    def names(self) -> set[str]:
+        """The strategy, or all that it may be."""
+        return set(_names(self.strategy))
+
+    def answer(self, scene: Scene) -> Answer:
+        """The answer for the first strategy that does it, else that for all of them."""
+        answers = {name: self.answer_for(name, scene) for name in _names(self.strategy)}
+        for answer in answers.values():
+            if answer.said == HOLDS:
+                return answer
+        said = NOT_RUN if any(answer.said == NOT_RUN for answer in answers.values()) else FAILS
+        return Answer(said, tuple(number for answer in answers.values() for number in answer.numbers))
+
+    def answer_for(self, name: str, scene: Scene) -> Answer:
+        """Whether the claim holds for this strategy."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Beats(About):
+    """A strategy is better than another by more than the 95 % interval, on some data sets.
+
+    Args:
+        over: the other.
+        at_least: on how many data sets.
+    """
+
+    over: str = ""
+    at_least: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.over), "over", "a strategy", self.over)
+        require(self.at_least >= 1, "at_least", "1 or more", self.at_least)
+
+    def answer_for(self, name: str, scene: Scene) -> Answer:
+        """Counts the data sets where the interval lies above 0."""
+        return counted(scene, name, self.over, self.at_least, lambda mean, low: low > 0)
+
+
+@dataclass(frozen=True)
+class MeanBeats(About):
+    """A strategy is better than another by more than the 95 % interval, on the mean over the data sets.
+
+    Args:
+        over: the other.
+    """
+
+    over: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.over), "over", "a strategy", self.over)
+
+    def answer_for(self, name: str, scene: Scene) -> Answer:
+        """Whether the interval of the mean difference lies above 0."""
+        return on_the_mean(scene, name, self.over, lambda mean, low: low > 0)
+
+
+@dataclass(frozen=True)
+class Level(About):
+    """A strategy comes level with another, on some data sets.
+
+    Args:
+        to: the other.
+        points: the means differ by no more than this (accuracy in %).
+        at_least: on how many data sets.
+        or_better: also where the strategy is better by more.
+    """
+
+    to: str = ""
+    points: float = 1.0
+    at_least: int = 1
+    or_better: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.to), "to", "a strategy", self.to)
+        require(self.points >= 0, "points", "0 or more", self.points)
+        require(self.at_least >= 1, "at_least", "1 or more", self.at_least)
+
+    def answer_for(self, name: str, scene: Scene) -> Answer:
+        """Counts the data sets where the means are close enough."""
+        most = self.points / 100 + 1e-9  # a difference of exactly so many points counts
+        return counted(
+            scene, name, self.to, self.at_least,
+            lambda mean, low: mean >= -most and (self.or_better or mean <= most),
+        )
+
+
+@dataclass(frozen=True)
+class GapClosed(About):
+    """A strategy closes some of the gap between floor and ceiling, taken of their means over the data sets.
+
+    A mean of the data sets' own shares would be ruled by those that hardly have a gap. Where floor and ceiling differ
+    by no more than their interval, another student must tell.
+
+    Args:
+        share: this much of it, or more; 1: all.
+    """
+
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.share, "share", "above 0", self.share)
+
+    def answer_for(self, name: str, scene: Scene) -> Answer:
+        """Whether the mean's share is enough; not run where there is no gap on the mean."""
+        lacking, columns = scene.lacking(name, FLOOR, CEILING), scene.there(name, FLOOR, CEILING)
+        if not columns:
+            return Answer(NOT_RUN, missing(lacking))
+        own, floor, ceiling = (scene.mean(one, columns) for one in (name, FLOOR, CEILING))
+        said = f"{name} {points(own.mean)}, {FLOOR} {points(floor.mean)}, {CEILING} {points(ceiling.mean)}"
+        over = f"(mean of {scene.seeds_of((name, FLOOR, CEILING), columns)})"
+        if difference(ceiling, floor).low <= 0:
+            no_gap = f"{said}: no gap beyond its interval, another student must tell {over}"
+            return Answer(NOT_RUN, (no_gap, *missing(lacking)))
+        closed = share(own, floor, ceiling)
+        bounds = f"[{100 * closed.low:.0f}, {100 * closed.high:.0f}]"
+        verdict = NOT_RUN if lacking else HOLDS if closed.mean >= self.share else FAILS
+        return Answer(verdict, (f"{said}: {100 * closed.mean:.0f} % of the gap {bounds} {over}", *missing(lacking)))
+
+
+@dataclass(frozen=True)
+class Cheaper(About):
+    """A strategy asks the teacher for no more than a share of what another asks for, on each data set.
+
+    Args:
+        than: the other.
+        share: of its queries.
+    """
+
+    than: str = ""
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.than), "than", "a strategy", self.than)
+        require(self.share > 0, "share", "above 0", self.share)
+
+    def answer_for(self, name: str, scene: Scene) -> Answer:
+        """Compares mean teacher queries."""
+        lacking = scene.lacking(name, self.than)
+        answers: list[Said] = []
+        numbers: list[str] = []
+        for column in scene.there(name, self.than):
+            own, other = column.queries(name), column.queries(self.than)
+            answers.append(HOLDS if own <= self.share * other else FAILS)
+            numbers.append(f"{column.data}: {own:,.0f} queries of {name}, {other:,.0f} of {self.than}")
+        said = all_of([*answers, *([NOT_RUN] if lacking or not answers else [])])
+        return Answer(said, (*numbers, *missing(lacking)))
+
+
+KINDS: dict[str, type[Claim]] = {
+    "order": Order, "beats": Beats, "mean_beats": MeanBeats, "level": Level, "gap_closed": GapClosed,
+    "cheaper": Cheaper,
+}
+
+
+def _names(place: object) -> list[str]:
+    """A name or a list of names as a list; empty for anything else."""
+    names = place if isinstance(place, list) else [place]
+    return [str(name) for name in names] if all(isinstance(name, str) and name for name in names) else []

@@ -1,0 +1,135 @@
+"""The runs of one grid and student that claims are held against, and the comparisons that claims are made of."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cached_property
+from typing import Callable, Literal, Mapping, NamedTuple, Sequence
+
+from dfkd.report.cells import Runs, correct_items
+from dfkd.report.results import spent
+from dfkd.report.statistics import Drawn, average, difference, draw
+
+Said = Literal["holds", "fails", "not run"]
+HOLDS: Said = "holds"
+FAILS: Said = "fails"
+NOT_RUN: Said = "not run"
+
+Judge = Callable[[float, float], bool]
+"""(a difference of means, the lower bound of its interval) -> whether that will do."""
+
+
+class Answer(NamedTuple):
+    """What the runs say of a claim, and the numbers behind it, a line each."""
+
+    said: Said
+    numbers: tuple[str, ...]
+
+
+class Column:
+    """The runs of one data set, by strategy, and a bootstrap of all of them.
+
+    Args:
+        data: the data set's name; the seed of the resampling comes from it, so that data sets vary independently.
+        runs: strategy -> its runs.
+    """
+
+    def __init__(self, data: str, runs: Runs) -> None:
+        self.data, self.runs = data, runs
+
+    @cached_property
+    def drawn(self) -> dict[str, Drawn]:
+        """Strategy -> its bootstrap."""
+        correct = {name: correct_items(runs) for name, runs in self.runs.items()}
+        return draw(correct, seed=zlib.crc32(self.data.encode()))
+
+    def queries(self, strategy: str) -> float:
+        """Mean teacher queries of a run."""
+        return sum(spent(run.content["queries"]) for run in self.runs[strategy]) / len(self.runs[strategy])
+
+
+class Scene:
+    """The runs of one grid and student that a claim is held against.
+
+    Args:
+        columns: data set -> its runs.
+        data: the data sets that the claim is about; ``None``: all that are there.
+        seeds: with fewer runs than this, a strategy counts as not run.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], data: Sequence[str] | None, seeds: int) -> None:
+        self.columns, self.seeds = columns, seeds
+        self.data = list(columns) if data is None else list(data)
+
+    def lacking(self, *strategies: str) -> dict[str, str]:
+        """Data set -> what is not run there of the strategies; only where something is not."""
+        found = {}
+        for data in self.data:
+            runs = self.columns[data].runs if data in self.columns else {}
+            few = [(name, len(runs.get(name, ()))) for name in strategies if len(runs.get(name, ())) < self.seeds]
+            if few:
+                found[data] = ", ".join(f"'{name}' {count} of {self.seeds} runs" for name, count in few)
+        return found
+
+    def there(self, *strategies: str) -> list[Column]:
+        """The data sets where all of the strategies are run."""
+        lacking = self.lacking(*strategies)
+        return [self.columns[data] for data in self.data if data not in lacking]
+
+    def mean(self, strategy: str, columns: Sequence[Column]) -> Drawn:
+        """A strategy's mean over data sets."""
+        return average([column.drawn[strategy] for column in columns])
+
+    def seeds_of(self, strategies: Sequence[str], columns: Sequence[Column]) -> str:
+        """Over which data sets, with how many seeds, for people."""
+        counts = [len(column.runs[name]) for column in columns for name in strategies]
+        few, many = min(counts), max(counts)
+        shown = f"{few}" if few == many else f"{few} to {many}"
+        return f"{', '.join(column.data for column in columns)}; n = {shown}"
+
+
+def all_of(answers: Sequence[Said]) -> Said:
+    """One that fails decides; else one that is not known."""
+    return FAILS if FAILS in answers else NOT_RUN if NOT_RUN in answers else HOLDS
+
+
+def counted(scene: Scene, first: str, second: str, at_least: int, good: Judge) -> Answer:
+    """Whether ``good(mean difference, lower bound)`` is true on so many data sets; those not run may go either way."""
+    lacking, count, numbers = scene.lacking(first, second), 0, []
+    for column in scene.there(first, second):
+        found = difference(column.drawn[first], column.drawn[second])
+        count += bool(good(found.mean, found.low))
+        numbers.append(_compared(first, second, [column], scene))
+    numbers.append(f"{count} of {len(scene.data)} data sets, {at_least} wanted")
+    open_yet = count + len(lacking) >= at_least or len(scene.data) < at_least
+    said = HOLDS if count >= at_least else NOT_RUN if open_yet else FAILS
+    return Answer(said, (*numbers, *missing(lacking)))
+
+
+def on_the_mean(scene: Scene, first: str, second: str, good: Judge) -> Answer:
+    """Whether ``good(mean difference, lower bound)`` is true of the means over all data sets."""
+    lacking, columns = scene.lacking(first, second), scene.there(first, second)
+    if not columns:
+        return Answer(NOT_RUN, missing(lacking))
+    found = difference(scene.mean(first, columns), scene.mean(second, columns))
+    said = NOT_RUN if lacking else HOLDS if good(found.mean, found.low) else FAILS
+    return Answer(said, (_compared(first, second, columns, scene), *missing(lacking)))
+
+
+def _compared(first: str, second: str, columns: Sequence[Column], scene: Scene) -> str:
+    """Two means, their difference with its interval, and over what, for people."""
+    one, other = scene.mean(first, columns), scene.mean(second, columns)
+    mean, low, high, _ = difference(one, other)
+    bounds = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    over = scene.seeds_of((first, second), columns)
+    return f"{first} {points(one.mean)} - {second} {points(other.mean)} = {bounds} ({over})"
+
+
+def points(mean: float) -> str:
+    """An accuracy in %."""
+    return f"{100 * mean:.1f}"
+
+
+def missing(lacking: Mapping[str, str]) -> tuple[str, ...]:
+    """A line on what is not run; none where all is."""
+    return (f"not run: {'; '.join(f'{data}: {what}' for data, what in lacking.items())}",) if lacking else ()

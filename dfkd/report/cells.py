@@ -1,0 +1,171 @@
+"""The cells of a comparison: what the runs of one strategy on one data set with one student say, and the tests.
+
+Shapes: S seeds (runs), N test items.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy
+
+from dfkd.errors import ConfigError
+from dfkd.evaluate.scores import unpacked
+from dfkd.report.results import Result, spent
+from dfkd.report.statistics import Correct, Difference, Drawn, Interval, difference, draw, holm, interval
+from dfkd.report.table import CEILING, FLOOR, gap_closed
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One strategy on one data set with one student.
+
+    Args:
+        runs: number of seeds.
+        score: mean accuracy with its 95 % interval.
+        agreement: mean agreement with the teacher.
+        gap: share of the gap between floor and ceiling that is closed; ``None`` without either, or without a gap.
+        difference: from the floor, on the same items; ``None`` for the floor itself.
+        p: of the difference, corrected (Holm) for the strategies compared on this data set and student.
+        queries: mean teacher queries, synthesis, training and held-out samples together.
+        seconds: mean seconds of synthesis and training.
+        deviation: standard deviation of the accuracy over seeds; ``None`` with one seed.
+        tokens: mean tokens that a language model wrote; ``None`` where a run does not tell.
+        data_free: whether no run saw a text of the task.
+        lead: of the data-free strategy with the highest mean, the largest p value (Holm) of its paired tests against
+            each other data-free one; ``None`` for all others, and where there is nothing to lead.
+        best: whether it is significantly better than every other data-free strategy, each with two seeds or more.
+    """
+
+    runs: int
+    score: Interval
+    agreement: float
+    gap: float | None
+    difference: Difference | None
+    p: float | None
+    queries: float
+    seconds: float
+    deviation: float | None = None
+    tokens: float | None = None
+    data_free: bool = True
+    lead: float | None = None
+    best: bool = False
+
+
+Entries = dict[tuple[str, str, str], Entry]
+Runs = dict[str, list[Result]]
+"""Strategy -> its runs."""
+
+
+def entries(results: Sequence[Result]) -> Entries:
+    """(student, data set, strategy) -> what its runs say.
+
+    Args:
+        results: runs of one teacher, budget and test for each student and data set, with test data.
+
+    Raises:
+        ConfigError: runs that would stand in one cell differ in teacher, budget or test, or have no test data.
+    """
+    made: Entries = {}
+    for (student, data), by_strategy in grouped(results).items():
+        made.update({(student, data, name): entry for name, entry in _column(by_strategy).items()})
+    return made
+
+
+def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
+    """(student, data set) -> strategy -> its runs.
+
+    Raises:
+        ConfigError: runs of one student and data set differ in teacher, budget or test.
+    """
+    groups: dict[tuple[str, str], Runs] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        data, _, student, _, _ = result.setting
+        groups[student, data][result.strategy].append(result)
+    for (student, data), by_strategy in groups.items():
+        settings = {run.setting for runs in by_strategy.values() for run in runs}
+        if len(settings) > 1:
+            raise ConfigError(
+                f"{data}, {student}: runs of several settings cannot stand in one table",
+                expected="one teacher, budget and set of test items", found=sorted(settings),
+                fix="remove the runs of the older setting, or give the table's runs a folder of their own: runs=FOLDER",
+            )
+    return groups
+
+
+def correct_items(runs: Sequence[Result]) -> Correct:
+    """(S, N): which run classifies which test item correctly.
+
+    Raises:
+        ConfigError: a run does not say so.
+    """
+    rows = []
+    for run in runs:
+        digits = run.content["student"].get("correct")
+        if digits is None:
+            raise ConfigError(
+                f"{run.folder} does not say which test items its student gets right",
+                expected="a run on a data set with a test split",
+                fix="compare by fidelity with 'dfkd report'; remove a run of an older version, and run it again",
+            )
+        rows.append(unpacked(digits, run.content["test_items"]))
+    return numpy.stack(rows)
+
+
+def _column(by_strategy: Runs) -> dict[str, Entry]:
+    """The entries of one student on one data set."""
+    drawn = draw({name: correct_items(runs) for name, runs in by_strategy.items()})
+    means = {name: one.mean for name, one in drawn.items()}
+    against_floor = {
+        name: difference(one, drawn[FLOOR]) for name, one in drawn.items() if name != FLOOR and FLOOR in drawn
+    }
+    corrected = dict(zip(against_floor, holm([found.p for found in against_floor.values()])))
+    lead, p, best = _leader(by_strategy, drawn)
+    made = {}
+    for name, runs in by_strategy.items():
+        scores = [float(row.mean()) for row in correct_items(runs)]
+        made[name] = Entry(
+            runs=len(runs), score=interval(drawn[name]),
+            agreement=statistics.fmean(run.content["student"]["agreement"] for run in runs),
+            gap=gap_closed(means[name], means.get(FLOOR), means.get(CEILING)),
+            difference=against_floor.get(name), p=corrected.get(name),
+            queries=statistics.fmean(spent(run.content["queries"]) for run in runs),
+            seconds=statistics.fmean(_seconds(run.content) for run in runs),
+            deviation=statistics.stdev(scores) if len(scores) > 1 else None,
+            tokens=_mean_if_known(runs, lambda run: run.tokens), data_free=data_free(name, runs),
+            lead=p if name == lead else None, best=best and name == lead,
+        )
+    return made
+
+
+def data_free(name: str, runs: Sequence[Result]) -> bool:
+    """Whether no run of the strategy saw a text of the task."""
+    return name != CEILING and all(run.data_free for run in runs)
+
+
+def _leader(by_strategy: Runs, drawn: Mapping[str, Drawn]) -> tuple[str | None, float | None, bool]:
+    """The data-free strategy with the highest mean, its largest p value against the others, and whether it is best.
+
+    With one seed a bootstrap knows nothing of the spread between seeds: no strategy is called best then.
+    """
+    free = {name: runs for name, runs in by_strategy.items() if data_free(name, runs)}
+    if len(free) < 2:
+        return None, None, False
+    lead = max(free, key=lambda name: drawn[name].mean)
+    found = holm([difference(drawn[lead], drawn[name]).p for name in free if name != lead])
+    return lead, max(found), max(found) < SIGNIFICANT and all(len(runs) > 1 for runs in free.values())
+
+
+def _seconds(content: Mapping[str, Any]) -> float:
+    return float(content["seconds"]["train"] + content["seconds"].get("heldout", 0.0))
+
+
+def _mean_if_known(runs: Sequence[Result], of: Callable[[Result], float | None]) -> float | None:
+    values = [of(run) for run in runs]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None

@@ -1,0 +1,144 @@
+"""Claims, published ones and goals of our own, held against result files: holds, fails, or not run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from dfkd.config import read_yaml, typed
+from dfkd.errors import ConfigError, suggestion
+from dfkd.report._claim_kinds import KINDS, Claim
+from dfkd.report._claim_scene import FAILS, HOLDS, NOT_RUN, Answer, Column, Said, Scene
+from dfkd.report._formats import plain
+from dfkd.report.cells import grouped
+from dfkd.report.results import Result
+from dfkd.report.table import CEILING, FLOOR
+
+__all__ = ["FAILS", "HOLDS", "NOT_RUN", "Verdict", "judge", "markdown", "read"]
+
+Place = tuple[str, str]
+"""Grid and student."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the runs of one grid and student say of a claim.
+
+    Args:
+        claim: in words.
+        source: who says so, and where.
+        verdict: ``holds``, ``fails`` or ``not run``.
+        numbers: means in %, differences with their 95 % interval, data sets and seeds; a line each.
+        where: grid and student; empty: no runs that it is about were found.
+        ours: whether it is a goal of this project rather than a published claim.
+    """
+
+    claim: str
+    source: str
+    verdict: Said
+    numbers: tuple[str, ...]
+    where: str = ""
+    ours: bool = False
+
+
+def judge(path: Path, results: Sequence[Result]) -> list[Verdict]:
+    """A verdict on each claim of a file, for each grid and student that can tell; one ``not run`` where none can.
+
+    Args:
+        path: of the YAML with the claims.
+        results: runs of any grids.
+
+    Raises:
+        ConfigError: the file is malformed, or runs of one grid differ in teacher, budget or test.
+    """
+    claims, places = read(path), _places(results)
+    return [verdict for claim in claims for verdict in _verdicts(claim, places)]
+
+
+def read(path: Path) -> list[Claim]:
+    """The claims of a YAML file, checked.
+
+    Raises:
+        ConfigError: lists every problem found.
+    """
+    content = read_yaml(path)
+    listed = content.get("claims")
+    if list(content) != ["claims"] or not isinstance(listed, list):
+        raise ConfigError(f"{path} holds no claims", expected="claims: [...], and nothing else", found=list(content))
+    claims: list[Claim] = []
+    problems: list[ConfigError] = []
+    for number, values in enumerate(listed):
+        claim, found = _claim(values, f"claims[{number}]")
+        claims += [claim] if claim is not None else []
+        problems += found
+    if problems:
+        raise ConfigError(f"{path}: {ConfigError.joined(problems)}")
+    return claims
+
+
+def _claim(values: Any, name: str) -> tuple[Claim | None, list[ConfigError]]:
+    if not isinstance(values, Mapping):
+        return None, [ConfigError(f"{name} is no claim", expected="a mapping with claim, source, kind", found=values)]
+    kind = str(values.get("kind"))
+    if kind not in KINDS:
+        return None, [ConfigError(f"{name}: unknown kind '{kind}'", fix=suggestion(kind, KINDS))]
+    claim, problems = typed(KINDS[kind], {str(key): value for key, value in values.items()}, f"{name}.")
+    return claim, [ConfigError(f"{name}: {problem}") for problem in problems]
+
+
+def _places(results: Sequence[Result]) -> dict[Place, dict[str, Column]]:
+    """(grid, student) -> data set -> its runs."""
+    by_grid: dict[str, list[Result]] = {}
+    for result in results:
+        by_grid.setdefault(result.grid, []).append(result)
+    places: dict[Place, dict[str, Column]] = {}
+    for grid, own in by_grid.items():
+        # runs without test data can say nothing of accuracies; those of other grids can
+        tested = [result for result in own if result.content["student"].get("correct") is not None]
+        for (student, data), runs in grouped(tested).items():
+            places.setdefault((grid, student), {})[data] = Column(data, runs)
+    return places
+
+
+def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> list[Verdict]:
+    answers = {
+        place: claim.answer(Scene(columns, claim.data, claim.seeds))
+        for place, columns in places.items() if _is_about(claim, place, columns)
+    }
+    told = {place: answer for place, answer in answers.items() if answer.said != NOT_RUN}
+    if told:
+        return [_verdict(claim, answer, place) for place, answer in told.items()]
+    if answers:  # the place that lacks least says what is still to be run
+        place = min(answers, key=lambda place: len(" ".join(answers[place].numbers[-1:])))
+        return [_verdict(claim, answers[place], place)]
+    names = ", ".join(f"'{name}'" for name in sorted(_telling(claim)))
+    wanted = f" in {', '.join(claim.grids)}" if claim.grids else ""
+    return [_verdict(claim, Answer(NOT_RUN, (f"no run of {names}{wanted}",)), None)]
+
+
+def _verdict(claim: Claim, answer: Answer, place: Place | None) -> Verdict:
+    where = ", ".join(place) if place else ""
+    return Verdict(claim.claim, claim.source, answer.said, answer.numbers, where, claim.ours)
+
+
+def _is_about(claim: Claim, place: Place, columns: Mapping[str, Column]) -> bool:
+    grid, student = place
+    asked = (claim.grids is None or grid in claim.grids) and (claim.students is None or student in claim.students)
+    return asked and any(_telling(claim) & set(column.runs) for column in columns.values())
+
+
+def _telling(claim: Claim) -> set[str]:
+    """The strategies by which a grid is known to be about the claim: floor and ceiling stand in all of them."""
+    return claim.names - {FLOOR, CEILING} or claim.names
+
+
+def markdown(verdicts: Sequence[Verdict]) -> str:
+    """A table of the verdicts: published claims, then our own goals."""
+    lines = ["| verdict | claim | source | where | numbers |", "| --- | --- | --- | --- | --- |"]
+    for verdict in sorted(verdicts, key=lambda verdict: verdict.ours):
+        numbers = "<br>".join(plain(number) for number in verdict.numbers)
+        source = f"{verdict.source} (our own goal)" if verdict.ours else verdict.source
+        said = verdict.verdict if verdict.verdict == NOT_RUN else f"**{verdict.verdict}**"
+        lines.append(f"| {said} | {plain(verdict.claim)} | {plain(source)} | {plain(verdict.where)} | {numbers} |")
+    return "\n".join(lines) + "\n"

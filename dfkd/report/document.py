@@ -1,0 +1,126 @@
+"""The tables of several grids in one document, made from result files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Iterable, Sequence
+
+from dfkd.errors import ConfigError
+from dfkd.report import _formats
+from dfkd.report._formats import plain
+from dfkd.report.layout import Sheet, sheets
+from dfkd.report.results import Missing, Result
+
+FORMATS = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs of one table.
+
+    Args:
+        name: of the table.
+        results: its finished runs, called as the table calls them.
+        missing: runs that it asks for and that are not there.
+        known: whether ``experiments/tables`` has it, so that what is missing is known.
+        order: names of students, data sets and strategies, as they shall stand.
+    """
+
+    name: str
+    results: tuple[Result, ...]
+    missing: tuple[Missing, ...] = ()
+    known: bool = False
+    order: tuple[str, ...] = ()
+
+    def sheets(self) -> list[Sheet]:
+        """A sheet for each student.
+
+        Raises:
+            ConfigError: runs that would stand in one cell differ in teacher, budget or test, or have no test data.
+        """
+        try:
+            return sheets(self.results, self.missing, self.order)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}: {error}") from error
+
+
+def write(grids: Sequence[Grid], form: str, command: str) -> str:
+    """All tables in one text.
+
+    Args:
+        grids: in the order in which they are to stand.
+        form: of :data:`FORMATS`.
+        command: what makes this text, for its head.
+    """
+    if form == "markdown":
+        return _markdown(grids, command)
+    if form == "latex":
+        return f"% made by: {command}\n" + "\n".join(_formats.latex(grid.sheets(), grid.name) for grid in grids)
+    texts = [_formats.csv_text(grid.sheets(), grid.name) for grid in grids]
+    return texts[0] + "".join(text.partition("\n")[2] for text in texts[1:])  # one head for all
+
+
+def _markdown(grids: Sequence[Grid], command: str) -> str:
+    parts = [
+        "# Results", f"Made from the runs' result files by `{command}`: change nothing here, run it again.",
+        "\n".join(f"- {note}" for note in _formats.NOTES),
+    ]
+    for grid in grids:
+        parts += [f"## {plain(grid.name)}", "\n".join(f"- {line}" for line in facts(grid))]
+        parts += [_formats.markdown(sheet) for sheet in grid.sheets()]
+    return "\n\n".join(parts) + "\n"
+
+
+def facts(grid: Grid) -> list[str]:
+    """What a grid was made with, in Markdown: command, teachers, budget, test, machine, dates, and what is missing."""
+    lines = [f"Made by `dfkd compare {plain(grid.name)}`."] if grid.known else []
+    lines += [
+        f"Teachers: {_several(_teacher(run) for run in grid.results)}.",
+        f"Budget: {_several(_budget(run) for run in grid.results)}.",
+        f"Test: {_several(f'{run.setting[0]}, {run.test}' for run in grid.results)}.",
+        f"Machine: {_several(_machine(run) for run in grid.results)}.",
+        f"Runs finished {_dates(grid.results)}.",
+    ]
+    return lines + _incomplete(grid)
+
+
+def _several(values: Iterable[str]) -> str:
+    return plain("; ".join(sorted(dict.fromkeys(values))))
+
+
+def _teacher(run: Result) -> str:
+    score = run.score("teacher")
+    shown = "no test data" if score is None else f"{100 * score:.1f} %"
+    return f"{run.setting[0]} {shown} ({run.content['teacher']['sha256'][:8]})"
+
+
+def _budget(run: Result) -> str:
+    return run.budget or f"steps={run.content['steps']}"
+
+
+def _machine(run: Result) -> str:
+    """What decides over seconds and rounding."""
+    there = run.content["environment"]
+    threads = f"{there['cores']} thread{'' if there['cores'] == 1 else 's'}" if "cores" in there else None
+    versions = [f"{name} {there[name]}" for name in ("torch", "transformers", "python") if name in there]
+    return ", ".join(str(part) for part in (there.get("cpu"), threads, there.get("device"), there.get("precision"),
+                                            *versions) if part)
+
+
+def _dates(results: Sequence[Result]) -> str:
+    days = sorted({str(run.content["finished"])[:10] for run in results if run.content.get("finished")})
+    return "on unknown days" if not days else f"on {days[0]}" if len(days) == 1 else f"from {days[0]} to {days[-1]}"
+
+
+def _incomplete(grid: Grid) -> list[str]:
+    """How much of the table is missing, by strategy, and what failed and why."""
+    if not grid.known:
+        return ["No table of this name is known: what may be missing is not known either."]
+    if not grid.missing:
+        return [f"Complete: {len(grid.results)} runs."]
+    counts = Counter(entry.strategy for entry in grid.missing)
+    each = "; ".join(f"{plain(name)}: {count}" for name, count in counts.items())
+    total = len(grid.missing) + len(grid.results)
+    failed = [f"{plain(entry.run)}: {plain(entry.reason)}" for entry in grid.missing if entry.failed]
+    return [f"**Incomplete: {len(grid.missing)} of {total} runs are missing** ({each})."] + failed

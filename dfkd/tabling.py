@@ -1,0 +1,89 @@
+"""Results on disk, put together with the tables of ``experiments/tables`` that they are of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from dfkd import compare
+from dfkd.config import available
+from dfkd.errors import ConfigError
+from dfkd.grids import TABLES, Cell, planned
+from dfkd.report.document import Grid
+from dfkd.report.results import FAILED, Result, collect
+from dfkd.runs import PARTIAL
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a table asks for: run -> its cell and place; empty for runs of no known table."""
+
+    cells: dict[str, Cell]
+
+    def place(self, result: Result) -> int:
+        """Where the run stands in the table; runs that it does not ask for come last."""
+        run = str(result.content["run"])
+        return list(self.cells).index(run) if run in self.cells else len(self.cells)
+
+    def named(self, result: Result) -> Result:
+        """The run as the table calls it."""
+        cell = self.cells.get(str(result.content["run"]))
+        return compare.labelled(result, cell) if cell is not None else result
+
+
+def grids(folders: Sequence[Path]) -> list[Grid]:
+    """The finished runs in or below the folders by their table, with what the table asks for and is not there.
+
+    The first part of a run's name says its table; runs of no known table are grouped by that part as well.
+
+    Args:
+        folders: of runs, or of result files that ``dfkd compare --keep`` copied.
+
+    Raises:
+        ConfigError: a folder does not exist, holds no result, or a damaged one; two runs have one name; or a table's
+            YAML is malformed.
+    """
+    by_name: dict[str, list[Result]] = {}
+    for result in _once(collect(folders)):
+        by_name.setdefault(result.grid, []).append(result)
+    if not by_name:
+        fix = "give run folders, or a folder that 'dfkd compare --keep FOLDER' filled"
+        raise ConfigError("no finished run", expected="result.json", found=", ".join(map(str, folders)), fix=fix)
+    return [_grid(name, by_name[name], folders) for name in sorted(by_name)]
+
+
+def _once(results: Sequence[Result]) -> list[Result]:
+    """The runs, those left out that are there twice: in their own folder, and as a copy that was kept."""
+    found: dict[str, Result] = {}
+    for result in results:
+        other = found.setdefault(str(result.content["run"]), result)
+        if any(other.content.get(key) != result.content.get(key) for key in ("finished", "student", "seconds")):
+            where = f"{other.folder} and {result.folder}"
+            raise ConfigError(f"two runs are called '{result.content['run']}'", found=where, fix="give one of the two")
+    return list(found.values())
+
+
+def _grid(name: str, results: Sequence[Result], folders: Sequence[Path]) -> Grid:
+    known = name in available(TABLES)
+    plan = _Plan({cell.run: cell for cell in planned(name)} if known else {})
+    found = [plan.named(result) for result in sorted(results, key=plan.place)]
+    there = {str(result.content["run"]) for result in results}
+    failures = dict(_failures(folders))
+    missing = [
+        compare.absent(cell, _reason(run, failures)) for run, cell in plan.cells.items() if run not in there
+    ]
+    order = [part for cell in plan.cells.values() for part in (cell.student, cell.data, cell.strategy)]
+    return Grid(name, tuple(found), tuple(missing), known, tuple(dict.fromkeys(order)))
+
+
+def _failures(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """(path of a run, why it failed) for runs of which the last try failed."""
+    for folder in folders:
+        for path in sorted(folder.rglob(f"*{PARTIAL}/failure.txt")):
+            yield path.parent.resolve().as_posix().removesuffix(PARTIAL), compare.reason(path)
+
+
+def _reason(run: str, failures: dict[str, str]) -> str:
+    why = next((why for path, why in failures.items() if path.endswith(f"/{run}")), None)
+    return "not run" if why is None else f"{FAILED}: {why}"

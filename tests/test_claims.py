@@ -1,0 +1,187 @@
+"""Claims, held against made-up and real result files: each kind holds, fails, or is not run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from test_tables import keep, made, run, seeds
+
+from dfkd import config, grids
+from dfkd.errors import ConfigError
+from dfkd.report import claims
+from dfkd.report._claim_kinds import KINDS, About, Order
+from dfkd.report.claims import Verdict
+from dfkd.report.results import Result
+
+DATA = {"a": (0.5, 0.8, 0.9), "b": (0.5, 0.7, 0.9), "c": (0.8, 0.805, 0.81)}
+RUNS = [
+    one for data, rights in DATA.items() for name, right in zip(("random_tokens", "as_dfd", "real_text"), rights)
+    for one in seeds(name, right, right, data=data)
+]
+CMI = [one for data in "ab" for one in seeds("cmi", 0.6, 0.6, data=data)]  # not on c
+
+
+def judged(folder: Path, results: list[Result], **claim: Any) -> list[Verdict]:
+    """The verdicts on one claim."""
+    path = folder / "claims.yaml"
+    OmegaConf.save({"claims": [{"claim": "it is so", "source": "somebody", **claim}]}, path)
+    return claims.judge(path, results)
+
+
+BEATS = {"kind": "beats", "over": "random_tokens"}
+MEAN = {"kind": "mean_beats", "over": "random_tokens"}
+LEVEL = {"kind": "level", "strategy": "as_dfd", "points": 1}
+GAP = {"kind": "gap_closed", "strategy": "as_dfd"}
+CHEAPER = {"kind": "cheaper", "strategy": "as_dfd", "share": 1}
+CASES: list[tuple[dict[str, Any], str, str]] = [
+    # as_dfd is clearly better on a and b, and not on c
+    ({**BEATS, "strategy": "as_dfd", "at_least": 2}, "holds", "2 of 3 data sets"),
+    ({**BEATS, "strategy": "as_dfd", "at_least": 3}, "fails", "3 wanted"),
+    ({**BEATS, "strategy": "cmi", "at_least": 2}, "holds", "cmi 60.0 - random_tokens 50.0 = +10.0 ["),
+    ({**BEATS, "strategy": "cmi", "at_least": 3}, "not run", "c: 'cmi' 0 of 1 runs"),
+    ({**BEATS, "strategy": "cmi", "over": "as_dfd", "at_least": 2}, "fails", "0 of 3"),  # c cannot save it
+    ({**BEATS, "strategy": ["cmi", "as_dfd"], "at_least": 2, "data": ["a", "c"]}, "not run", "'cmi' 0 of 1"),
+    ({**BEATS, "strategy": "as_dfd", "at_least": 4}, "not run", "4 wanted"),  # there are no four data sets
+    ({**MEAN, "strategy": "as_dfd"}, "holds", "as_dfd 76.8 - random_tokens 60.0"),
+    ({**MEAN, "strategy": "as_dfd", "over": "real_text"}, "fails", "= -10.2 ["),
+    ({**MEAN, "strategy": "as_dfd", "over": "cmi"}, "not run", "c: 'cmi'"),
+    ({**MEAN, "strategy": ["cmi", "as_dfd"]}, "holds", "as_dfd 76.8"),
+    ({"kind": "order", "strategies": ["real_text", "as_dfd", "random_tokens"]}, "holds", "+16.8 ["),
+    ({"kind": "order", "strategies": ["real_text", "random_tokens", "as_dfd"]}, "fails", "-16.8 ["),
+    ({"kind": "order", "strategies": ["as_dfd", ["random_tokens", "cmi"]]}, "not run", "76.8 - random_tokens"),
+    ({"kind": "order", "strategies": ["random_tokens", ["as_dfd", "cmi"]]}, "fails", "c: 'cmi'"),
+    ({"kind": "order", "strategies": ["as_dfd", "cmi"], "data": ["a", "b"]}, "holds", "(a, b; n = 2)"),
+    ({**LEVEL, "to": "real_text"}, "holds", "1 of 3"),
+    ({**LEVEL, "to": "real_text", "points": 10, "at_least": 2}, "holds", "2 of 3"),
+    ({**LEVEL, "to": "real_text", "at_least": 2}, "fails", "1 of 3"),
+    ({**LEVEL, "to": "cmi"}, "not run", "0 of 3"),
+    ({**LEVEL, "to": "cmi", "or_better": True}, "holds", "2 of 3"),
+    ({**GAP, "share": 0.6}, "holds", "62 % of the gap ["),
+    ({**GAP, "share": 0.7}, "fails", "62 % of the gap ["),
+    ({**GAP, "share": 0.1, "data": ["c"]}, "not run", "another student must tell"),
+    ({**GAP, "share": 0.1, "strategy": "cmi"}, "not run", "25 % of the gap ["),
+    ({**GAP, "share": 0.1, "strategy": "dafl"}, "not run", "no run of 'dafl'"),
+    ({**CHEAPER, "than": "real_text"}, "holds", "120 queries of as_dfd"),
+    ({**CHEAPER, "than": "real_text", "share": 0.9}, "fails", "120 of real_text"),
+    ({**CHEAPER, "than": "cmi"}, "not run", "c: 'cmi'"),
+]
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[Verdict]:
+    """Those on all cases, in one go: the bootstrap is made once for all."""
+    path = tmp_path_factory.mktemp("claims") / "claims.yaml"
+    listed = [{"claim": str(number), "source": "s", **case[0]} for number, case in enumerate(CASES)]
+    OmegaConf.save(OmegaConf.create({"claims": listed}), path)
+    return claims.judge(path, RUNS + CMI)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_each_kind_holds_fails_or_is_not_run(verdicts: list[Verdict], number: int) -> None:
+    _, expected, shown = CASES[number]
+    (said,) = [verdict for verdict in verdicts if verdict.claim == str(number)]
+    assert said.verdict == expected and shown in "\n".join(said.numbers), said.numbers
+
+
+def test_too_few_seeds_are_not_run(tmp_path: Path) -> None:
+    claim = {"kind": "mean_beats", "strategy": "as_dfd", "over": "random_tokens"}
+    (said,) = judged(tmp_path, RUNS, **claim, seeds=3)
+    assert said.verdict == "not run" and "a: 'as_dfd' 2 of 3 runs, 'random_tokens' 2 of 3 runs" in said.numbers[-1]
+    assert judged(tmp_path, RUNS, **claim, seeds=2)[0].verdict == "holds"
+
+
+def test_claims_are_held_against_every_grid_and_student_that_can_tell(tmp_path: Path) -> None:
+    more = [*seeds("as_dfd", 0.4, 0.4, grid="h"), *seeds("random_tokens", 0.6, 0.6, grid="h")]
+    more += [*seeds("as_dfd", 0.7, grid="h", student="big"), *seeds("lm_free", 0.7, grid="k")]
+    claim = {"kind": "mean_beats", "strategy": "as_dfd", "over": "random_tokens"}
+    found = judged(tmp_path, RUNS + more, **claim)
+    assert [(said.where, said.verdict) for said in found] == [("g, small", "holds"), ("h, small", "fails")]
+    for chosen, where in ({"grids": ["h"]}, "h, small"), ({"students": ["big"]}, "h, big"), ({"grids": ["k"]}, ""):
+        assert [said.where for said in judged(tmp_path, RUNS + more, **claim, **chosen)] == [where]
+    (none,) = judged(tmp_path, [], **claim, ours=True)
+    assert (none.verdict, none.where, none.ours) == ("not run", "", True) and "no run of 'as_dfd'" in none.numbers[0]
+
+
+def test_runs_without_test_data_say_nothing(tmp_path: Path) -> None:
+    untested = [made("as_dfd", 0.9), made("random_tokens", 0.1)]
+    for one in untested:
+        one.content["student"]["correct"] = None
+    (said,) = judged(tmp_path, untested, kind="mean_beats", strategy="as_dfd", over="random_tokens")
+    assert said.verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"kind": "beat"}, "claims.0.: unknown kind 'beat'.*did you mean 'beats'"),
+        ({"kind": "beats", "strategy": "x", "ovr": "y"}, "unknown key 'claims.0..ovr'.*did you mean 'over'.*valid: "),
+        ({"kind": "beats", "strategy": "x", "over": "y", "at_least": "two"}, "'claims.0..at_least' has a wrong value"),
+        ({"kind": "beats", "strategy": "x", "over": "y", "at_least": 0}, "'at_least' is out of range"),
+        ({"kind": "beats", "strategy": [], "over": "y"}, "'strategy' is out of range"),
+        ({"kind": "beats", "strategy": "x"}, "'over' is out of range"),
+        ({"kind": "mean_beats", "strategy": "x"}, "'over' is out of range"),
+        ({**LEVEL, "points": -1, "at_least": 0}, "'to' is out.*'points' is out.*'at_least' is out"),
+        ({"kind": "order", "strategies": ["x"]}, "'strategies' is out of range.*two or more places"),
+        ({"kind": "order", "strategies": ["x", 3]}, "'strategies' is out of range"),
+        ({"kind": "gap_closed", "strategy": "x"}, "'share' is out of range"),
+        ({"kind": "cheaper", "strategy": "x", "share": 0}, "'than' is out.*'share' is out"),
+        ({"kind": "order", "strategies": ["x", "y"], "source": "", "seeds": 0}, "'source' is out.*'seeds' is out"),
+    ],
+)
+def test_a_wrong_claim_is_refused(tmp_path: Path, claim: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        judged(tmp_path, [], **claim)
+
+
+@pytest.mark.parametrize("text", ["clams: []", "claims: {a: 1}", "claims: []\nmore: 1"])
+def test_a_file_without_claims_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="holds no claims(?s:.*)claims: "):
+        claims.read(tmp_path / "c.yaml")
+    (tmp_path / "c.yaml").write_text("claims: [3, {kind: order, strategy: x}]")
+    with pytest.raises(ConfigError, match=r"(?s)claims\[0\] is no claim.*claims\[1\]"):
+        claims.read(tmp_path / "c.yaml")
+
+
+def test_our_claims_are_about_runs_that_our_tables_ask_for() -> None:
+    """A claim about a row that no table has would be 'not run' for ever."""
+    found = claims.read(config.find_yaml("experiments/paper_tables", "claims"))
+    assert {claim.ours for claim in found} == {True, False} and {claim.kind for claim in found} == set(KINDS)
+    cells = {name: grids.planned(name) for name in config.available(grids.TABLES)}
+    for claim in found:
+        named = set(claim.names)
+        if isinstance(claim, About):
+            others = (getattr(claim, name, "") for name in ("over", "to", "than"))
+            named |= {other for other in others if other}
+        assert isinstance(claim, (About, Order)) and set(claim.grids or ()) <= set(cells)
+        able = [
+            name for name, planned in cells.items() if (claim.grids is None or name in claim.grids)
+            and named <= {cell.strategy for cell in planned}
+            and set(claim.data or ()) <= {cell.data for cell in planned}
+            and all(claim.seeds <= 1 + max(c.seed for c in planned if c.strategy == one) for one in named)
+        ]
+        assert able, f"no table can tell: {claim.claim}"
+
+
+def test_the_command_prints_verdicts_with_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in RUNS:
+        keep(tmp_path / "results", one.content)
+    values = {"claim": "A [b] holds", "source": "us", **MEAN, "strategy": "as_dfd"}
+    OmegaConf.save({"claims": [values, {**values, "strategy": "cmi", "ours": True}]}, tmp_path / "mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, "claims", "--file", "mine.yaml")
+    printed = capsys.readouterr().out
+    assert "holds    A [b] holds (us)" in printed and "g, small:" in printed and "not run  A [b]" in printed
+    assert "as_dfd 76.8 - random_tokens 60.0" in printed and "1 holds, 0 fails, 1 not run" in printed
+    run(monkeypatch, "claims", "results", "--file", "mine.yaml", "--out", "claims.md")
+    table = Path("claims.md").read_text()
+    assert "| **holds** | A [b] holds | us | g, small |" in table
+    assert "| not run | A [b] holds | us (our own goal) |" in table
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "claims", "nowhere")
+    assert "there is no folder 'nowhere'" in capsys.readouterr().err

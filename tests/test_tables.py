@@ -1,0 +1,428 @@
+"""Tables in three formats, documents of several grids, and the papers' tables beside ours: from result files alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy
+import pytest
+import scipy.stats
+
+from dfkd import cli, config, grids, tabling
+from dfkd.errors import ConfigError
+from dfkd.report import _formats, comparison, document, paper
+from dfkd.report.document import Grid
+from dfkd.report.layout import sheets
+from dfkd.report.results import Missing, Result
+from dfkd.report.statistics import accuracy, average, draw, paired_difference, share
+
+ITEMS = 200
+Make = Callable[..., Result]
+
+
+def made(strategy: str, right: float, seed: int = 0, data: str = "sst2", **more: Any) -> Result:
+    """A run of which the student gets the first ``right`` of the test items."""
+    bits = numpy.arange(ITEMS) < round(right * ITEMS)
+    scores = {"accuracy": right}
+    student, name = more.get("student", "small"), more.get("name", strategy)
+    content = {
+        "run": f"{more.get('grid', 'g')}/{data}/{student}/{strategy}/seed{seed}", "finished": "2026-01-02T03:04:05",
+        "steps": 9, "test_items": ITEMS, "test_fingerprint": "abc", "seconds": {"train": 10.0 + seed, "heldout": 2.0},
+        "config": {
+            "data": {"name": data, "metric": "accuracy", "max_length": 24}, "seed": seed,
+            "student": {"name": "truncated", "label": student}, "train": {"steps": 9, "batch_size": 8},
+        },
+        "environment": {"cpu": "some", "cores": 1, "device": "cpu", "precision": "float32", "torch": "2"},
+        "strategy": {"name": name, "label": strategy, "uses_real_text": more.get("real", strategy == "real_text")},
+        "teacher": {"sha256": "f" * 9, "scores": {"accuracy": 0.95}, "cost": {"parameters": 10}},
+        "student": {
+            "scores": scores, "correct": numpy.packbits(bits).tobytes().hex(), "agreement": right,
+            "cost": {"parameters": 5},
+        },
+        "queries": {"train": 100, "heldout": 20}, "generated_tokens": more.get("tokens", 0),
+    }
+    return Result(Path("nowhere"), content)
+
+
+def seeds(strategy: str, *rights: float, **more: Any) -> list[Result]:
+    """A run for each share."""
+    return [made(strategy, right, seed, **more) for seed, right in enumerate(rights)]
+
+
+def line(text: str, strategy: str) -> str:
+    """A strategy's line of a Markdown table."""
+    return next(row for row in text.splitlines() if row.startswith(f"| {strategy} "))
+
+
+# what is said of a cell
+
+
+def test_a_cell_holds_mean_deviation_interval_and_star() -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("as_dfd", 0.80, 0.84), *seeds("real_text", 0.9, 0.9)]
+    entry = comparison.entries(runs)["small", "sst2", "as_dfd"]
+    assert entry.deviation == pytest.approx(0.04 / 2**0.5) and entry.runs == 2
+    cell = line(comparison.markdown(runs), "as_dfd").split("|")[3].strip()
+    low, high = (f"{100 * bound:.1f}" for bound in entry.score[1:])
+    assert cell == f"**82.0** ± 2.8 [{low}, {high}]*" and float(low) < 82 < float(high)
+    assert line(comparison.markdown(runs), "as_dfd").split("|")[4].strip() == "80 (80)"
+
+
+@pytest.mark.parametrize(
+    ("rivals", "bold"),
+    [
+        ({"as_dfd": (0.8, 0.8), "cmi": (0.7, 0.7)}, ["as_dfd"]),
+        ({"as_dfd": (0.8, 0.8), "cmi": (0.795, 0.8)}, []),  # no difference to speak of
+        ({"as_dfd": (0.8, 0.8), "cmi": (0.7, 0.7), "dafl": (0.8, 0.795)}, []),  # every other one must be worse
+        ({"as_dfd": (0.8, 0.8), "cmi": (0.7,)}, []),  # one seed knows no spread between seeds
+        ({"as_dfd": (0.4, 0.4), "cmi": (0.3, 0.3)}, ["random_tokens"]),  # the floor is data-free as well
+    ],
+)
+def test_bold_is_what_is_better_than_every_other(rivals: dict[str, tuple[float, ...]], bold: list[str]) -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("real_text", 0.95, 0.95)]
+    for name, rights in rivals.items():
+        runs += seeds(name, *rights)
+    (sheet,) = sheets(runs)
+    assert re.findall(r"^\| (\w+) .*\*\*\d", _formats.markdown(sheet), re.MULTILINE) == bold
+    assert [name for (_, name), entry in sheet.entries.items() if entry.best] == bold
+    assert re.findall(r"^(\w+).*textbf", _formats.latex([sheet]).replace(r"\_", "_"), re.MULTILINE) == bold
+
+
+def test_what_sees_real_text_is_marked_and_never_best() -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("peeking", 0.99, 0.99, real=True), *seeds("as_dfd", 0.8, 0.8)]
+    text = comparison.markdown([*runs, *seeds("real_text", 0.9, 0.9)])
+    assert "**" not in line(text, "peeking †") and "**80.0**" in line(text, "as_dfd")
+    assert "not data-free, and never the best: peeking, real_text." in text
+    order = [row.split(" ")[1] for row in text.splitlines() if row.startswith("| ") and "±" in row]
+    assert order == ["random_tokens", "as_dfd", "peeking", "real_text"]
+    assert r"peeking$^{\dagger}$" in comparison.latex(runs)
+
+
+def test_many_rivals_need_a_clearer_lead() -> None:
+    rival = numpy.arange(ITEMS) < 100
+    rival[:11], rival[100:102] = False, True  # 11 of the leader's items lost, 2 others won: p is about 0.01
+
+    def leads(rivals: int) -> tuple[float | None, bool]:
+        runs = seeds("lead", 0.5, 0.5)
+        for number in range(rivals):
+            runs += seeds(f"s{number}", 0.4, 0.4)
+            for run in runs[-2:]:
+                run.content["student"]["correct"] = numpy.packbits(rival).tobytes().hex()
+        entry = comparison.entries(runs)["small", "sst2", "lead"]
+        return entry.lead, entry.best
+
+    (few, first), (many, second) = leads(1), leads(8)
+    assert first and not second and few is not None and many is not None
+    assert many > 6 * few  # 8 times, but for the chance of 4,000 rounds
+
+
+def test_a_gap_within_its_interval_is_called_none() -> None:
+    runs = []
+    for data, ceiling in (("sst2", 0.505), ("ag_news", 0.9)):
+        for name, right in (("random_tokens", 0.5), ("as_dfd", 0.7), ("real_text", ceiling)):
+            runs += seeds(name, right, right, data=data)
+    assert "| 50 (no gap, 50) |" in line(comparison.markdown(runs), "as_dfd")
+    without = [run for run in runs if (run.strategy, run.setting[0]) != ("as_dfd", "ag_news")]
+    assert "| (no gap" not in line(comparison.markdown(without), "as_dfd")  # no number to be told
+
+
+def test_tokens_are_shown_where_any_were_written(tmp_path: Path) -> None:
+    plain = [*seeds("random_tokens", 0.5, 0.5), *seeds("as_dfd", 0.8, 0.8)]
+    assert "tokens" not in comparison.markdown(plain).splitlines()[2]
+    old = Result(tmp_path, made("lm_free", 0.6).content)
+    del old.content["generated_tokens"]
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "generated_tokens": 40.0}\n{"step": 1, "loss": 1}\n')
+    unknown = made("pool", 0.6)
+    del unknown.content["generated_tokens"]
+    text = comparison.markdown([*plain, *seeds("prompt_rl", 0.7, 0.7, tokens=12345), old, unknown])
+    assert text.splitlines()[2].split("|")[-3].strip() == "tokens"
+    shown = {name: line(text, name).split("|")[-3].strip() for name in ("as_dfd", "prompt_rl", "lm_free", "pool")}
+    assert shown == {"as_dfd": "0", "prompt_rl": "12,345", "lm_free": "40", "pool": "–"}
+    assert "Tokens are – where a run does not tell" in text
+
+
+def test_missing_and_failed_cells_are_shown_as_such() -> None:
+    def gone(strategy: str, data: str, reason: str = "not run yet") -> Missing:
+        return Missing(f"{data}, small, {strategy}", reason, data, "small", strategy)
+
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("as_dfd", 0.8, 0.8)]
+    missing = [
+        gone("as_dfd", "sst2"), gone("as_dfd", "imdb", "failed: no memory"), gone("as_dfd", "imdb"),
+        gone("random_tokens", "imdb"), gone("cmi", "sst2", "failed: <b>"), Missing("x", "y", "sst2", "other", "cmi"),
+    ]
+    text = comparison.markdown(runs, missing)
+    assert "(2 of 3 runs)" in line(text, "as_dfd") and "| failed (1 of 2) |" in line(text, "as_dfd")
+    assert line(text, "cmi").split("|")[3].strip() == "failed (1 of 1)"
+    assert line(text, "random_tokens").split("|")[4].strip() == "not run" and "| 2, 0 |" in line(text, "as_dfd")
+    assert "Student: other\n\nNothing finished: 1 run." in text
+    assert "- missing: sst2, small, cmi: failed: &lt;b&gt;" in text
+    latex = comparison.latex(runs, missing)
+    assert r"\emph{not run}" in latex and r"\emph{failed (1 of 2)}" in latex and "student: other" not in latex.lower()
+
+
+# formats
+
+
+def test_csv_has_one_line_a_cell_with_all_numbers() -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("as_dfd", 0.8, 0.84), *seeds("real_text", 0.9, 0.9)]
+    gone = Missing("imdb", "failed: x", "imdb", "small", "as_dfd")
+    rows = list(csv.DictReader(io.StringIO(comparison.csv_text(runs, [gone]))))
+    assert [(row["data"], row["strategy"]) for row in rows] == [
+        (data, name) for data in ("sst2", "imdb") for name in ("random_tokens", "as_dfd", "real_text")
+    ]
+    row = next(row for row in rows if (row["data"], row["strategy"]) == ("sst2", "as_dfd"))
+    assert float(row["accuracy"]) == pytest.approx(0.82) and float(row["deviation"]) == pytest.approx(0.028284)
+    assert float(row["gap_closed"]) == pytest.approx(0.8) and float(row["to_floor"]) == pytest.approx(0.32)
+    assert float(row["to_floor_low"]) < 0.32 < float(row["to_floor_high"]) and float(row["to_floor_p"]) < 0.01
+    costs = [row[name] for name in ("queries", "tokens", "seconds", "teacher", "seeds", "best", "data_free")]
+    assert costs == ["120.0", "0.0", "12.5", "0.95", "2", "True", "True"] and float(row["lead_p"]) < 0.05
+    absent = next(row for row in rows if (row["data"], row["strategy"]) == ("imdb", "as_dfd"))
+    assert (absent["seeds"], absent["missing"], absent["failed"], absent["accuracy"]) == ("0", "1", "1", "")
+
+
+def test_latex_escapes_what_others_named() -> None:
+    evil = r"[50%] \input{x} & a_b #1 $y$ ~^ <s> |*"
+    runs = [one for name in (evil, "random_tokens") for one in seeds(name, 0.8, 0.8, student=r"_\{}", data="d&d")]
+    text = comparison.latex(runs)
+    assert r"{[}50\%{]} \textbackslash{}input\{x\} \& a\_b \#1 \$y\$ \textasciitilde{}\textasciicircum{}" in text
+    assert r"\textless{}s\textgreater{} \textbar{}{*}" in text and r"d\&d" in text
+    bare = re.sub(r"\\[\\{}&%#$_]", "", text)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])  # type: ignore[index]
+    rows = [row for row in text.splitlines() if row.endswith(r"\\")]
+    assert len(rows) == 3 and all(len(re.findall(r"(?<!\\)&", row)) == columns - 1 for row in rows)
+    assert text.startswith("% needs \\usepackage{booktabs}") and text.count(r"\toprule") == 1
+
+
+def test_markdown_shows_names_as_they_are() -> None:
+    runs = [*seeds("a|b\n<script>", 0.8, 0.8), *seeds("random_tokens", 0.5, 0.5)]
+    text = comparison.markdown(runs)
+    assert r"| a\|b &lt;script&gt; |" in text and "<script>" not in text
+
+
+# statistics
+
+
+def test_with_one_seed_the_test_is_scipys() -> None:
+    first = numpy.arange(300)[None] < 240
+    second = first.copy()
+    second[0, :14], second[0, 240:245] = False, True
+    ours = paired_difference(first, second)
+    resampled = scipy.stats.bootstrap(
+        (first[0], second[0]), lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True, n_resamples=4000,
+        method="percentile", rng=numpy.random.default_rng(1),
+    )
+    assert (ours.low, ours.high) == pytest.approx(tuple(resampled.confidence_interval), abs=0.008)
+    tested = scipy.stats.ttest_rel(first[0].astype(float), second[0].astype(float))
+    assert 0.01 < tested.pvalue < 0.1 and ours.p == pytest.approx(tested.pvalue, abs=0.015)
+
+
+def test_means_over_data_sets_and_shares_of_gaps() -> None:
+    generator = numpy.random.default_rng(0)
+    groups = {name: generator.random((2, 300)) < right for name, right in (("f", 0.5), ("s", 0.8), ("c", 0.9))}
+    one, other = draw(groups, rounds=2000, seed=1), draw(groups, rounds=2000, seed=2)
+    both = average([one["s"], other["s"]])
+    assert both.mean == one["s"].mean and both.rounds.std() == pytest.approx(one["s"].rounds.std() / 2**0.5, rel=0.1)
+    closed = share(one["s"], one["f"], one["c"])
+    assert closed.mean == pytest.approx((groups["s"].mean() - groups["f"].mean()) / (
+        groups["c"].mean() - groups["f"].mean()))
+    assert closed.low < closed.mean < closed.high < 1
+    assert draw({}) == {}
+    whole = accuracy(groups["s"], rounds=600)
+    assert whole.mean == groups["s"].mean() and whole.low < whole.mean < whole.high
+
+
+# grids and documents
+
+
+TABLE = """
+data: {sst2: {teacher: x}, imdb: {teacher: x}}
+students: {small: }
+strategies: {real_text: , as_dfd: , random_tokens: }
+seeds: 2
+"""
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of kept results of the table ``g``, some missing, and of runs of no table, ``other``."""
+    (tmp_path / "experiments" / "tables").mkdir(parents=True)
+    (tmp_path / "experiments" / "tables" / "g.yaml").write_text(TABLE)
+    monkeypatch.chdir(tmp_path)
+    runs = [*seeds("as_dfd", 0.8, 0.8), *seeds("random_tokens", 0.5), *seeds("as_dfd", 0.7, grid="other")]
+    for run in runs:
+        plain = {**run.content, "strategy": {**run.content["strategy"], "label": "called otherwise"}}
+        keep(tmp_path / "results", plain if run.grid == "g" else run.content)
+    broken = tmp_path / "results" / "g" / "imdb" / "small" / "as_dfd" / "seed1.partial"
+    broken.mkdir(parents=True)
+    (broken / "failure.txt").write_text("no memory\nmore\n")
+    return tmp_path / "results"
+
+
+def keep(folder: Path, content: dict[str, Any]) -> None:
+    path = folder / content["run"] / "result.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_results_meet_the_table_that_asked_for_them(kept: Path) -> None:
+    ours, other = tabling.grids([kept])
+    assert (ours.name, ours.known, other.name, other.known, other.missing) == ("g", True, "other", False, ())
+    assert [(run.strategy, run.seed) for run in ours.results] == [("as_dfd", 0), ("random_tokens", 0), ("as_dfd", 1)]
+    assert len(ours.missing) == 12 - 3 and len(grids.planned("g")) == 12
+    assert [entry.run for entry in ours.missing if entry.failed] == ["imdb, small, as_dfd, seed 1"]
+    assert ours.sheets()[0].datas == ("sst2", "imdb")
+    assert ours.sheets()[0].strategies == ("random_tokens", "as_dfd", "real_text")
+
+
+def test_a_document_says_how_its_tables_were_made_and_what_is_missing(kept: Path) -> None:
+    text = document.write(tabling.grids([kept]), "markdown", "dfkd table results")
+    assert "by `dfkd table results`: change nothing here" in text and text.count("\n## ") == 2
+    first, second = text.split("\n## ")[1:]
+    for said in (
+        "Made by `dfkd compare g`.", "Teachers: sst2 95.0 % (ffffffff).", "Budget: steps=9, batch_size=8.",
+        "Test: sst2, 200 test items of 24 tokens (abc).", "Machine: some, 1 thread, cpu, float32, torch 2.",
+        "Runs finished on 2026-01-02.", "imdb, small, as_dfd, seed 1: failed: no memory",
+        "**Incomplete: 9 of 12 runs are missing** (real_text: 4; as_dfd: 2; random_tokens: 3).",
+    ):
+        assert said in first
+    assert "what may be missing is not known" in second and "Incomplete" not in second
+    rows = list(csv.DictReader(io.StringIO(document.write(tabling.grids([kept]), "csv", "x"))))
+    assert [row["grid"] for row in rows] == ["g"] * 6 + ["other"]
+    assert r"\caption{g, student: small." in document.write(tabling.grids([kept]), "latex", "x")
+
+
+def test_a_complete_grid_says_so() -> None:
+    assert "Complete: 2 runs." in document.facts(Grid("g", tuple(seeds("as_dfd", 0.8, 0.8)), (), known=True))
+
+
+def test_a_run_and_its_copy_count_once(kept: Path, tmp_path: Path) -> None:
+    keep(tmp_path / "runs", json.loads((kept / "g/sst2/small/as_dfd/seed0/result.json").read_text()))
+    assert len(tabling.grids([kept, tmp_path / "runs"])[0].results) == 3
+    keep(tmp_path / "runs", made("as_dfd", 0.1).content)
+    with pytest.raises(ConfigError, match="two runs are called 'g/sst2/small/as_dfd/seed0'"):
+        tabling.grids([kept, tmp_path / "runs"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no finished run(?s:.*)--keep FOLDER"):
+        tabling.grids([tmp_path / "empty"])
+
+
+def test_runs_of_several_settings_name_their_grid(kept: Path) -> None:
+    mixed = made("real_text", 0.9)
+    mixed.content["config"]["train"]["steps"] = 10
+    keep(kept, mixed.content)
+    with pytest.raises(ConfigError, match="g: sst2, small: runs of several settings"):
+        document.write(tabling.grids([kept]), "markdown", "x")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """The command line, as a user types it."""
+    monkeypatch.setattr("sys.argv", ["dfkd", *arguments])
+    cli.main()
+
+
+def test_the_command_writes_what_the_file_is_called_like(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "table", "results", "--out", "docs/results.md")
+    text = Path("docs/results.md").read_text()
+    assert "by `dfkd table results --out docs/results.md`" in text and "Student: small" in text
+    for ending, begin in ((".csv", "grid,student"), (".tex", "% made by")):
+        run(monkeypatch, "table", "results", "--out", f"made{ending}")
+        assert Path(f"made{ending}").read_text().startswith(begin)
+    capsys.readouterr()
+    run(monkeypatch, "table", "results", "--format", "csv")
+    assert capsys.readouterr().out == Path("made.csv").read_text()
+    for wrong, said in (
+        (["--format", "pdf"], "unknown format 'pdf'"), (["--student", "small"], "--student goes with --paper"),
+        (["--paper", "as_dfd", "--format", "csv"], "written as Markdown alone"),
+    ):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, "table", "results", *wrong)
+        assert said in capsys.readouterr().err
+
+
+# papers
+
+
+@pytest.mark.parametrize("name", ["as_dfd", "promptdfd"])
+def test_every_paper_table_of_ours_loads(name: str) -> None:
+    table = paper.read(config.find_yaml("experiments/paper_tables", name))
+    assert len(table.cells) == len(table.data) * len(table.students) * len(table.methods)
+    assert all((cell.value is None) == (cell.source is None) for cell in table.cells.values())
+    rows = config.read_yaml(config.find_yaml("experiments/tables", "paper"))
+    assert set(table.data) <= set(rows["data"])
+    assert {ours for names in table.students.values() for ours in names} <= set(rows["students"])
+    assert {ours for names in table.methods.values() for ours in names} <= set(rows["strategies"])
+
+
+PAPER = """
+paper: Somebody 2020
+teacher: BERT-base
+data: {sst2: SST-2}
+students: {BERT-6: [small]}
+methods: {Vanilla KD: [real_text], Theirs: [as_dfd, as_dfd/paper]}
+teachers: {sst2: {value: 93.1, source: "table 1, page 5"}}
+cells: {sst2: {BERT-6: {Vanilla KD: {value: 91.5, source: "table 2, page 6"}, Theirs: {value: null, source: null}}}}
+"""
+
+
+def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(PAPER)
+    table = paper.read(tmp_path / "p.yaml")
+    runs = [*seeds("real_text", 0.9, 0.92), *seeds("as_dfd", 0.8), *seeds("as_dfd", 0.6, student="other")]
+    text = paper.markdown(table, [Grid("g", tuple(runs))])
+    assert "| method | SST-2 (teacher 93.1) |" in text and "| Vanilla KD | 91.5 / 91.0 ± 1.4 (n 2) |" in text
+    assert "| Theirs | n/a / 80.0 (n 1, as_dfd) |" in text and "- source: table 2, page 6" in text
+    again = paper.markdown(table, [Grid("g", tuple(runs)), Grid("h", tuple(seeds("real_text", 0.5)))])
+    assert "91.5 / 91.0 ± 1.4 (n 2, g); 50.0 (n 1, h)" in again
+    other = paper.markdown(table, [Grid("g", tuple(runs))], student="other")
+    assert "ours: other, another model: no reproduction" in other and "n/a / 60.0 (n 1, as_dfd)" in other
+    with pytest.raises(ConfigError, match="no student 'smal'(?s:.*)did you mean 'small'"):
+        paper.markdown(table, [Grid("g", tuple(runs))], student="smal")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("teacher:", "teachr:", "unknown key 'teachr'.*did you mean 'teacher'"),
+        ("{BERT-6: [small]}", "{BERT-6: small}", "students.BERT-6.*a list of our names"),
+        ("value: 91.5", "value: 915", "sst2: BERT-6: Vanilla KD is no published number"),
+        ('source: "table 2, page 6"', "source: null", "sst2: BERT-6: Vanilla KD is no published number.*and page"),
+        (", Theirs: {value: null, source: null}", "", "sst2: BERT-6: Theirs is no cell.*value: null, source: null"),
+        ("Theirs: {value: null, source", "Thers: {value: null, source", "no place for 'sst2: BERT-6: Thers'"),
+        ("teachers: {sst2", "teachers: {sst", "no place for 'sst'"),
+        ("cells: {sst2", "cells: [1]\nx: {sst2", "unknown key 'x'"),
+        ("data: {sst2: SST-2}", "data: sst2", "'data' is no mapping"),
+    ],
+)
+def test_a_wrong_paper_table_is_refused(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in PAPER
+    (tmp_path / "p.yaml").write_text(PAPER.replace(before, after))
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        paper.read(tmp_path / "p.yaml")
+
+
+def test_the_commands_of_the_page_on_reproduction_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reproduction.md").read_text()
+    found = re.findall(r"^dfkd (?:table|claims) .*", page, re.MULTILINE)
+    commands = [shlex.split(line, comments=True) for line in found]
+    assert len(commands) >= 6
+    for name in ("as_dfd", "random_tokens"):
+        keep(tmp_path / "results", made(name, 0.8, student="2 fresh layers").content)
+    monkeypatch.chdir(tmp_path)
+    for command in {tuple(words): words for words in commands}.values():
+        run(monkeypatch, *command[1:])
+    assert "## g" in Path("docs/results.md").read_text() and "no reproduction" in capsys.readouterr().out
+
+
+def test_an_unknown_paper_is_called_one() -> None:
+    with pytest.raises(ConfigError, match="unknown paper table 'as_dfdd'(?s:.*)did you mean 'as_dfd'"):
+        config.find_yaml("experiments/paper_tables", "as_dfdd")
