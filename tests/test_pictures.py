@@ -108,8 +108,8 @@ def test_dollar_signs_in_names_are_no_formulas() -> None:
     loss, histograms, curves = training.loss(runs, looks), classes.histograms(runs), classes.reliability(results(*runs))
     for figure, name in ((loss, r"a=$\nosuch$"), (histograms, r"$\frac$"), (curves, r"a=$\nosuch$")):
         assert figure is not None and name in texts(figure)
-    gaps = outcomes.gaps({"$x^$": {name: Scored(s, s, s, (s, s, s)) for name, s in ((FLOOR, 0), ("a$_", 0.5), (CEILING, 1))}},
-                         style.looks(["a$_"]))
+    scores = {name: Scored(s, s, s, (s, s, s)) for name, s in ((FLOOR, 0.0), ("a$_", 0.5), (CEILING, 1.0))}
+    gaps = outcomes.gaps({"$x^$": scores}, style.looks(["a$_"]))
     assert gaps is not None and {"$x^$", "a$_"} <= set(texts(gaps))
 
 
@@ -170,7 +170,8 @@ def test_agreement_is_drawn_over_samples_and_called_what_it_is() -> None:
 
 
 def test_the_prompter_has_reward_entropy_and_kl() -> None:
-    runs = [run("prompt_rl", records=log(reward=0.5, policy_entropy=2.0, policy_kl=0.25)), run("a", records=log(reward=9.0))]
+    facts = {"reward": 0.5, "policy_entropy": 2.0, "policy_kl": 0.25}
+    runs = [run("prompt_rl", records=log(**facts)), run("a", records=log(reward=9.0))]
     figure = training.prompter(runs, looks_of(*runs))
     assert figure is not None
     assert [float(axes.lines[0].get_ydata()[0]) for axes in figure.axes] == [0.5, 2.0, 0.25]
@@ -190,7 +191,8 @@ def test_the_adversary_is_drawn_before_and_after() -> None:
 
 def test_class_shares_leave_replayed_batches_out() -> None:
     records = [{"step": step, "classes": [step, 10 - step], "fresh": True} for step in range(10)]
-    whole, early, late = classes.class_shares([run("a", records=[*records, {"classes": [99, 0], "fresh": False}])]) or ()
+    replayed = {"classes": [99, 0], "fresh": False}
+    whole, early, late = classes.class_shares([run("a", records=[*records, replayed])]) or ()
     assert whole.tolist() == pytest.approx([0.45, 0.55]) and early.tolist() == [0, 1]
     assert late.tolist() == pytest.approx([0.9, 0.1])
 
@@ -241,7 +243,8 @@ def test_the_interval_of_the_gap_is_that_of_the_difference_from_the_floor() -> N
     gap = own["a"].gap
     assert own["a"].low < own["a"].mean == 0.5 < own["a"].high
     assert gap is not None and gap[0] == 0.5 and 0 < gap[1] < 0.5 < gap[2] < 1
-    assert own[FLOOR].gap is None and all(entry.gap is None for s in found if s[0] == "other" for entry in found[s].values())
+    (alone,) = [entries for setting, entries in found.items() if setting[0] == "other"]
+    assert own[FLOOR].gap is None and alone["b"].gap is None
 
 
 @pytest.mark.parametrize("change", [{"metric": "macro_f1"}, {"correct": None}])

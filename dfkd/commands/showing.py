@@ -28,9 +28,11 @@ def report(
     from dfkd.report import page, results, table
     from dfkd.report.pictures import album
 
-    for path, is_wrong, what in ((out, out.is_dir(), "a file"), (pictures, pictures and pictures.is_file(), "a folder")):
-        if is_wrong:
-            raise ConfigError(f"'{path}' is there already, and is not {what}", fix="choose another name")
+    if out.is_dir():
+        raise ConfigError(f"'{out}' is there already", expected="a file", found="a folder", fix="choose another --out")
+    if pictures is not None and pictures.is_file():
+        fix = "choose another folder with --pictures"
+        raise ConfigError(f"'{pictures}' is there already", expected="a folder", found="a file", fix=fix)
     where = folders or [Path("runs")]
     found, missing = results.collect(where), results.unfinished(where)
     if not found:

@@ -13,6 +13,7 @@ Record = dict[str, Any]
 OF_A_RUN = 48
 IN_ALL = 2400
 AT_LEAST = 4
+SIDE_BY_SIDE = 4  # samples of one step
 LETTERS = 600
 
 
@@ -58,7 +59,8 @@ def chosen(records: Sequence[Record], most: int) -> list[Record]:
     steps = sorted(by_step)
     if len(records) <= most:
         return [record for step in steps for record in by_step[step]]
-    count = min(len(steps), max(2, most // 4)) if most > 1 else 1
+    each = min(SIDE_BY_SIDE, max(map(len, by_step.values())))
+    count = min(len(steps), max(1, most // each))
     picked = sorted({steps[round(place * (len(steps) - 1) / max(1, count - 1))] for place in range(count)})
     return [record for step in picked for record in in_turn(by_step[step])[: max(1, most // len(picked))]]
 

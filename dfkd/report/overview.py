@@ -44,7 +44,8 @@ def overviews(results: Sequence[Result], scores: Scores) -> list[Overview]:
     made = []
     for student, settings in students.items():
         if len(settings) > 1:
-            by_data = {f"{data} ({METRICS.get(metrics[data], metrics[data])})": scores[s] for data, s in settings.items()}
+            heads = {data: f"{data} ({METRICS.get(metrics[data], metrics[data])})" for data in settings}
+            by_data = {heads[data]: scores[setting] for data, setting in settings.items()}
             made.append(_overview(f"student {student}", by_data))
     return made
 

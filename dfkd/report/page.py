@@ -81,7 +81,8 @@ def _own(name: str) -> str:
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
-    return {**{name: str(getattr(claim, name)) for name in ("claim", "source", "verdict")}, "lines": _lines(claim.numbers)}
+    texts = {name: str(getattr(claim, name)) for name in ("claim", "source", "verdict")}
+    return {**texts, "lines": _lines(claim.numbers)}
 
 
 def _lines(numbers: Any) -> list[str]:

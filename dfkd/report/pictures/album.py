@@ -21,14 +21,14 @@ from dfkd.report.table import Setting, student_names
 KINDS = ("svg", "pdf")
 LONGEST_NAME = 120
 CAPTIONS = {
-    "gap_closed": "Gap closed by strategy: 0 is the floor (random words), 100 the ceiling (the task's own texts); above "
-    "each panel how wide the gap is. Numbers with arrows lie beyond the scale. Lines: "
-    "95 % interval of the difference from the floor on the same test items, over items and seeds, as a share of the "
-    "mean gap; none where the runs do not say which items they get right.",
+    "gap_closed": "0 is the floor (random words), 100 the ceiling (the task's own texts); above each panel how wide "
+    "the gap is. Numbers with arrows lie beyond the scale. Lines: 95 % interval of the difference from the floor on "
+    "the same test items, over items and seeds, as a share of the mean gap; none where the runs do not say which items "
+    "they get right.",
     "accuracy_by_samples": "Score on the test split at the end of runs with different budgets, against the pseudo "
     "samples drawn (a pool's or a corpus' may have come more than once). Bands: 95 % interval over items and seeds.",
-    "accuracy_by_cost": "Students of one teacher and budget: score against cost, with 95 % intervals; the strategies of one student "
-    "side by side. The grey line joins the data-free students that no cheaper one equals.",
+    "accuracy_by_cost": "Students of one teacher and budget: score against cost, with 95 % intervals; the strategies "
+    "of one student side by side. The grey line joins the data-free students that no cheaper one equals.",
     "agreement": "Agreement with the teacher on the pseudo samples that each strategy set aside before its training: "
     "how well its own samples are learnt. Each strategy is asked about its own, so that the curves are not measured on "
     "the same samples, and none on the test split. Bands: lowest to highest seed.",

@@ -101,7 +101,8 @@ def pareto(
     figure, (axes,) = panels(1, 1, 3.4)
     handles = _dots(figure, axes, students, looks)
     if teacher is not None:
-        handles["teacher"], = axes.plot([1.0], [100 * teacher], color="#000000", marker="*", markersize=10, linestyle="")
+        star, = axes.plot([1.0], [100 * teacher], color="#000000", marker="*", markersize=10, linestyle="")
+        handles["teacher"] = star
     best = front([(student.cost, student.score.mean) for student in students if not student.real])
     x, y = [cost for cost, _ in best], [100 * score for _, score in best]
     axes.step(x, y, where="post", color="#888888", linewidth=1.0, zorder=0)

@@ -169,19 +169,28 @@ def svg(figure: Figure, prefix: str, title: str) -> str:
         prefix: of its ids, as two figures on one page must not share any.
         title: what a screen reader says of it.
     """
-    text = drawn(figure, "svg", {"svg.hashsalt": prefix, "svg.fonttype": "none"}).decode("utf-8")
+    text = drawn(figure, "svg", prefix, words=True).decode("utf-8")
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\b(?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
 
 
-def drawn(figure: Figure, kind: str, settings: Mapping[str, Any] | None = None) -> bytes:
-    """The figure as a file of its ``kind``, ``svg`` or ``pdf``; the same figure gives the same bytes."""
+def drawn(figure: Figure, kind: str, salt: str = "dfkd", words: bool = False) -> bytes:
+    """The figure as a file; the same figure gives the same bytes.
+
+    Args:
+        figure: to be drawn.
+        kind: ``svg`` or ``pdf``.
+        salt: the ids within an SVG come from it.
+        words: whether the words of an SVG stay words, in the reader's fonts, or become shapes that look alike
+            everywhere.
+    """
     buffer = io.BytesIO()
     date = {"svg": "Date", "pdf": "CreationDate"}[kind]
     # 42: letters stay letters, which an editor can change
-    with matplotlib.rc_context({"svg.hashsalt": "dfkd", "pdf.fonttype": 42, **(settings or {})}):
+    settings: Any = {"svg.hashsalt": salt, "svg.fonttype": "none" if words else "path", "pdf.fonttype": 42}
+    with matplotlib.rc_context(settings):
         figure.savefig(buffer, format=kind, metadata={date: None})
     figure.set_layout_engine("none")  # it is laid out now: another go would move it by a hair, and take as long
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from dfkd.report.pictures.series import Point, Run, Series, by_strategy, course, fact, samples_by
 from dfkd.report.pictures.style import MARKS, Look, crowds, legend, name_axes, outer, panels
@@ -41,8 +41,10 @@ def loss(runs: Sequence[Run], looks: Mapping[str, Look]) -> Figure | None:
     """The distillation loss over the steps, smoothed; ``None`` where it was not logged."""
     figure = _lines(_curves(runs, fact("kd")), looks, "student step", "distillation loss", yscale="log")
     for axes in figure.axes if figure is not None else ():
-        axes.yaxis.set_major_formatter(LogFormatter())  # the usual one has exponents, too small to be read in print
-        axes.yaxis.set_minor_formatter(LogFormatter())
+        low, high = axes.get_ylim()
+        plain = FuncFormatter(lambda value, _: f"{value:g}")  # the usual exponents are too small to be read in print
+        axes.yaxis.set_major_formatter(plain)
+        axes.yaxis.set_minor_formatter(NullFormatter() if high > 10 * low else plain)
     return figure
 
 
