@@ -22,7 +22,7 @@ from dfkd.doors import AccessLog, Parts, corpus_door, strategy_facts, synthesis_
 from dfkd.errors import ConfigError
 from dfkd.evaluate import cost
 from dfkd.evaluate.predict import cached_predictions, judged_items, predict
-from dfkd.evaluate.scores import agreement, packed, scores
+from dfkd.evaluate.scores import agreement, packed, reliability, scores
 from dfkd.models import device, sources
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
@@ -293,12 +293,14 @@ def judge(
         },
         "teacher": {
             "reference": config.teacher, "sha256": sources.fingerprint(config.teacher),
-            "scores": tested.get("teacher"), "correct": tested.get("teacher_correct"), "cost": teacher_cost,
+            "scores": tested.get("teacher"), "correct": tested.get("teacher_correct"),
+            "reliability": tested.get("teacher_reliability"), "cost": teacher_cost,
             "labels_assumed": teaching.assumed_order(config),
         },
         "student": {
             "scores": tested.get("student"), "correct": tested.get("student_correct"),
-            "agreement": tested.get("agreement"), "cost": student_cost,
+            "reliability": tested.get("student_reliability"), "agreement": tested.get("agreement"),
+            "cost": student_cost,
         },
         "latency_ratio": ratio,
         "fidelity": held if outcome.heldout_agreement is not None else None,
@@ -335,6 +337,8 @@ def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners)
         "teacher": scores(teacher_logits, labels, bins), "student": scores(student_logits, labels, bins),
         "agreement": agreement(teacher_logits, student_logits), "items": len(texts),
         "teacher_correct": packed(teacher_logits, labels), "student_correct": packed(student_logits, labels),
+        "teacher_reliability": reliability(teacher_logits, labels, bins),
+        "student_reliability": reliability(student_logits, labels, bins),
     }
 
 

@@ -231,10 +231,12 @@ def test_as_a_process_of_its_own(finished: tuple[Path, list[str]]) -> None:
 
 def test_report(dfkd: Callable[..., Answer], finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     out = tmp_path / "page.html"
-    reported = dfkd("report", str(finished[0].parent), "--out", str(out))
+    reported = dfkd("report", str(finished[0].parent), "--out", str(out), "--pictures", str(tmp_path / "figures"))
     assert reported.code == 0, reported.err
     assert "random_tokens" in reported.out and f"page: {out}" in reported.out
     assert "random_tokens" in out.read_text(encoding="utf-8")
+    written = {path.name.split("-")[0] + path.suffix for path in (tmp_path / "figures").iterdir()}
+    assert {"loss.svg", "loss.pdf", "classes.svg", "reliability.pdf"} <= written
 
 
 def test_report_without_runs(dfkd: Callable[..., Answer], tmp_path: Path) -> None:
@@ -495,6 +497,10 @@ OTHERS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: ["evaluate", str(p.teacher), f"data={own_data(p)}"], "has no test split",
     ),
     "report on no folder": (lambda p: ["report", str(p.root / "no")], "there is no folder"),
+    "pictures into a file": (
+        lambda p: ["report", "--pictures", str(p.file("there", b""))], "choose another folder with --pictures",
+    ),
+    "a page where a folder is": (lambda p: ["report", "--out", str(p.root)], "is there already"),
     "unknown strategy": (lambda p: ["strategies", "as_dfq"], "did you mean 'as_dfd'?"),
     "unknown command": (lambda p: ["predct"], "No such command 'predct'"),
     "unknown switch": (lambda p: ["doctor", "--fast"], "No such option: --fast"),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import io
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from dfkd import pipeline
 from dfkd.errors import ConfigError
-from dfkd.report import page, results, table
+from dfkd.report import browser, page, results, table
+from dfkd.report.pictures import album
 from dfkd.report.results import Missing, Result
 
 COST = {"parameters": 5_000_000, "parameters_without_embeddings": 1, "multiply_adds": 1, "latency": {}, "file_bytes": 1}
@@ -174,29 +180,86 @@ def test_whatever_sees_real_texts_is_said_to(tmp_path: Path) -> None:
     assert not [note for note in table.notes(table.rows([result("as_dfd", 0.8)])) if "Not data-free" in note]
 
 
-def logged(folder: Path, *records: dict[str, Any], label: str = "as_dfd", data: str = "sst2") -> Result:
+def sample(step: int, name: str = "a", text: str = "a", **more: Any) -> dict[str, Any]:
+    return {"step": step, "text": text, "teacher_class": name, "confidence": 0.5, "target": None, **more}
+
+
+def logged(folder: Path, *samples: dict[str, Any], label: str = "as_dfd", seed: int = 0, **more: Any) -> Result:
+    """A result whose folder holds two steps of metrics and the samples."""
     folder.mkdir()
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    sample = {"step": 0, "text": "a", "teacher_class": "a", "confidence": 0.5, "target": None}
-    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n")
-    return Result(folder, result(label, 0.8, data={"name": data}).content)
+    metrics = [{"step": step, "kd": 0.5, "classes": [1, 2], "heldout_agreement": 0.5} for step in range(2)]
+    for name, records in (("metrics", metrics), ("samples", samples or (sample(0),))):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return Result(folder, result(label, 0.8, seed, **more).content)
 
 
-def test_a_single_look_at_the_held_out_samples_is_visible(tmp_path: Path) -> None:
-    run = logged(tmp_path / "a", {"step": 5, "kd": 0.5}, {"step": 5, "heldout_agreement": 0.5})
-    for picture in page.curves([run])[0]["pictures"]:
-        # once in the legend, once at the point
-        assert picture.count(f"fill: {page.COLOURS[0].lower()}; stroke: {page.COLOURS[0].lower()}") >= 2
+# the samples of the page
+
+def test_samples_are_spread_over_steps_and_classes() -> None:
+    records = [sample(step, name) for step in range(100) for name in ("a", "a", "a", "b")]
+    chosen = browser.chosen(records, 12)
+    steps = list(dict.fromkeys(record["step"] for record in chosen))
+    assert len(chosen) <= 12 and (steps[0], steps[-1]) == (0, 99) and len(steps) == 3
+    assert {record["teacher_class"] for record in chosen if record["step"] == 99} == {"a", "b"}
+    assert browser.chosen(records[:8], 12) == records[:8] and len(browser.chosen(records, 1)) == 1
 
 
-def test_dollar_signs_in_labels_are_no_formulas(tmp_path: Path) -> None:
-    run = logged(tmp_path / "a", {"step": 5, "kd": 0.5, "heldout_agreement": 0.5}, label=r"a=$\nosuch$")
-    assert r"$\nosuch$" in page.curves([run])[0]["pictures"][0]
+def test_hundreds_of_runs_share_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "IN_ALL", 12)
+    samples = [sample(step) for step in range(30)]
+    runs = [logged(tmp_path / str(seed), *samples, seed=seed) for seed in range(3)]
+    assert [len(run.samples) for run in browser.browse(runs)] == [4, 4, 4]
+    assert [len(run.samples) for run in browser.browse(runs[:1])] == [12]
+    page.write_page(runs, [], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert "12 of them" in html and "78 more are in the runs'" in html
+
+
+def test_long_samples_are_cut(tmp_path: Path) -> None:
+    (shown,) = browser.browse([logged(tmp_path / "a", sample(0, text="x" * 5000))])
+    assert len(shown.samples[0]["text"]) < 610 and shown.samples[0]["text"].endswith("…")
 
 
 def test_samples_of_two_data_sets_can_be_told_apart(tmp_path: Path) -> None:
-    runs = [logged(tmp_path / data, data=data) for data in ("sst2", "ag_news")]
-    assert len({sample["run"] for sample in page.samples(runs)}) == 2
+    runs = [logged(tmp_path / data, data={"name": data}) for data in ("sst2", "ag_news")]
+    assert [run.data for run in browser.browse(runs)] == ["sst2", "ag_news"]
+
+
+# the page
+
+def test_rewards_prompts_and_parts_of_a_mixture_stand_with_the_samples(tmp_path: Path) -> None:
+    run = logged(tmp_path / "a", sample(0, reward=0.25, prompt="So they said", strategy="part_of_it"))
+    page.write_page([run], [], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert "reward 0.250" in html and "prompt: So they said" in html and "part_of_it" in html
+
+
+@pytest.mark.parametrize("numbers", ["0.9 against 0.8", ("0.9 against 0.8",), {"0.9": "against 0.8"}])
+def test_claims_are_shown_where_there_are_some(tmp_path: Path, numbers: Any) -> None:
+    claims = [SimpleNamespace(claim="<b>It works", source="we & you", verdict="fails", numbers=numbers)]
+    page.write_page([result("as_dfd", 0.8)], [], tmp_path / "with.html", claims=claims)
+    page.write_page([result("as_dfd", 0.8)], [], tmp_path / "without.html")
+    html = (tmp_path / "with.html").read_text()
+    assert "&lt;b&gt;It works" in html and "we &amp; you" in html and ">fails<" in html and "against 0.8" in html
+    assert "Claims" not in (tmp_path / "without.html").read_text()
+
+
+def test_what_runs_share_of_their_configurations_stands_there_once(tmp_path: Path) -> None:
+    runs = [result("as_dfd", 0.8, seed) for seed in range(3)]
+    runs[2].content["environment"] = {"torch": "3"}
+    runs[0].content["config"]["data"]["note"] = runs[1].content["config"]["data"]["note"] = "only here"
+    page.write_page(runs, [], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert html.count("only here") == 1 and html.count('id="machine-') == html.count('id="data-') == 2
+    assert html.count('href="#machine-1"') == 2 and html.count('href="#machine-2"') == 1
+
+
+def test_a_given_album_is_drawn(tmp_path: Path) -> None:
+    picture = album.Picture("loss", "a picture of mine", Figure())
+    chapters = [album.Chapter("a chapter", [picture])]
+    page.write_page([result("as_dfd", 0.8)], [], tmp_path / "report.html", album=chapters)
+    html = (tmp_path / "report.html").read_text()
+    assert "a picture of mine" in html and html.count("<svg") == 1
 
 
 def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
@@ -209,31 +272,46 @@ def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
 
 
 def test_the_page_escapes_what_data_and_models_made(tmp_path: Path) -> None:
-    folder, evil = tmp_path / "run", "<script>alert(1)</script>"
-    folder.mkdir()
-    content = copy.deepcopy(result(f"as_dfd{evil}", 0.8).content)
-    content["config"]["data"]["name"] = evil
-    content["environment"]["cpu"] = evil
-    sample = {"step": 0, "text": evil, "teacher_class": evil, "confidence": 0.5, "target": None}
-    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n")
-    metrics = {"step": 0, "kd": 0.5, "heldout_agreement": 0.5}
-    (folder / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
-    page.write_page([Result(folder, content)], [Missing(evil, evil)], tmp_path / "report.html")
+    evil = "</script><script>alert(1)</script>"
+    run = logged(
+        tmp_path / "run", sample(0, evil, evil, prompt=evil, strategy=evil), label=f"as_dfd{evil}", student=evil,
+        data={"name": evil, "labels": [evil, "b"]},
+    )
+    run.content["environment"]["cpu"] = evil
+    (tmp_path / "run" / "alarms.jsonl").write_text(
+        json.dumps({"step": 0, "says": evil, "fact": evil, "value": 1.0, "remedy": evil}) + "\n"
+    )
+    page.write_page([run], [Missing(evil, evil)], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     assert evil not in html and "&lt;script&gt;alert(1)" in html
-    assert html.count("<script>") == 1  # our own
-    assert "http://" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    )
+    assert html.count("<script>") == html.count("</script>") == 1  # our own
+
+
+def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
+    """No address but those that name formats, and no script but the one whose hash the page gives."""
+    page.write_page([logged(tmp_path / "run")], [], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    formats = {"http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg"}
+    assert set(re.findall(r"https?://[^\s\"']+", html)) <= formats
+    script = re.search("<script>(.*)</script>", html, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in html
 
 
 def test_ids_of_pictures_do_not_collide(tmp_path: Path) -> None:
-    import re
-
-    runs = [result("as_dfd", 0.8), result("as_dfd", 0.8, student="other")]
-    page.write_page(runs, [], tmp_path / "report.html")
-    ids = re.findall(r'\bid="([^"]+)"', (tmp_path / "report.html").read_text())
-    assert len(ids) == len(set(ids)) > 10
+    chapters = []
+    for title in ("a", "b"):
+        figures = [Figure(), Figure()]
+        for figure in figures:
+            figure.subplots().plot([1, 2])
+        chapters.append(album.Chapter(title, [album.Picture("loss", title, figure) for figure in figures]))
+    page.write_page([logged(tmp_path / "run")], [], tmp_path / "report.html", album=chapters)
+    html = (tmp_path / "report.html").read_text()
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids)) > 100 and html.count("<svg") == 4
+    # what a picture refers to is in itself
+    assert set(re.findall(r'(?:url\(|href=")#(p[^)"]+)', html)) <= set(ids)
 
 
 def test_a_real_run_gives_a_page_with_samples_early_and_late(toy_teacher: Path, tmp_path: Path) -> None:
@@ -244,8 +322,12 @@ def test_a_real_run_gives_a_page_with_samples_early_and_late(toy_teacher: Path, 
         pipeline.run(pipeline.load_config(base + more))
     found = results.collect([tmp_path])
     page.write_page(found, [], tmp_path / "report.html")
-    shown = page.samples(found)
-    assert {sample["step"] for sample in shown} == {0, 6} and len(shown) == 32
+    shown = [sample for run in browser.browse(found) for sample in run.samples]
+    assert {sample["step"] for sample in shown} >= {0, 6} and len(shown) >= 32
     html = (tmp_path / "report.html").read_text()
-    assert html.count("<svg") == 2 and "teacher_sha256" not in html and "random_tokens" in html
+    # agreement, loss, adversary, classes, reliability: each counted by the bins that the runs hold
+    assert html.count("<svg") == 5 and "teacher_sha256" not in html and "random_tokens" in html
+    for content in (run.content for run in found):
+        counts = [sum(content[whose]["reliability"]["count"]) for whose in ("teacher", "student")]
+        assert counts == [content["test_items"]] * 2
     assert cells(table.rows(found), "as_dfd")["time"] != "-/-"

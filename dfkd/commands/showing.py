@@ -24,18 +24,32 @@ PAPERS = "experiments/paper_tables"
 def report(
     folders: Optional[list[Path]] = typer.Argument(None, help="Run folders, searched for results; default: runs."),
     out: Path = typer.Option(Path("report.html"), help="The page to write."),
+    pictures: Optional[Path] = typer.Option(None, help="Also write every picture into this folder, as SVG and PDF."),
 ) -> None:
-    """Print the table of finished runs and write a page with table, curves, samples and configurations."""
-    from dfkd.report import page, results, table
+    """Print the table of finished runs and write a page with tables, pictures, samples and configurations.
 
+    Example: `dfkd report runs/embeddings_tiny --out report.html --pictures figures`
+    """
+    from dfkd.report import page, results, table
+    from dfkd.report.pictures import album
+
+    if out.is_dir():
+        raise ConfigError(f"'{out}' is there already", expected="a file", found="a folder", fix="choose another --out")
+    if pictures is not None and pictures.is_file():
+        fix = "choose another folder with --pictures"
+        raise ConfigError(f"'{pictures}' is there already", expected="a folder", found="a file", fix=fix)
     where = folders or [Path("runs")]
     found, missing = results.collect(where), results.unfinished(where)
     if not found:
         fix = "run something first: dfkd run --help"
         raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
     console.print(table.rich_table(table.rows(found, missing)))
-    page.write_page(found, missing, out)
-    console.print(f"page: {out}")
+    drawn = album.album(found)
+    if pictures is not None:
+        written = album.write(drawn, pictures)
+        console.print(f"pictures: {len(written)} files in {pictures}", markup=False, soft_wrap=True)
+    page.write_page(found, missing, out, album=drawn)
+    console.print(f"page: {out}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy
 import torch
@@ -54,15 +54,35 @@ def calibration_error(logits: Tensor, labels: Sequence[int], bins: int = 15) -> 
 
     Source: Guo et al., ICML 2017 (arXiv:1706.04599), equation 3.
     """
+    found = reliability(logits, labels, bins)
+    columns = zip(found["count"], found["confidence"], found["accuracy"])
+    return sum(count / len(labels) * abs(right - sure) for count, sure, right in columns if count)
+
+
+def reliability(logits: Tensor, labels: Sequence[int], bins: int = 15) -> dict[str, list[Any]]:
+    """What a reliability curve is drawn from: how sure a classifier is, and how often it is right.
+
+    Args:
+        logits: (N, C).
+        labels: N class indices.
+        bins: number of equal-width bins of the top probability on (0, 1].
+
+    Returns:
+        For each bin ``count``, the number of its items, and their mean ``confidence`` and ``accuracy``, which are
+        ``None`` for an empty bin.
+
+    Source: Guo et al., ICML 2017 (arXiv:1706.04599), section 2.
+    """
     probabilities = torch.softmax(logits.double(), dim=1)
     confidence, predicted = (part.numpy() for part in probabilities.max(dim=1))
     correct = (predicted == numpy.asarray(labels)).astype(float)
     bin_of = numpy.clip(numpy.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    error = 0.0
-    for index in numpy.unique(bin_of):
-        inside = bin_of == index
-        error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    return float(error)
+    inside = [bin_of == index for index in range(bins)]
+    return {
+        "count": [int(chosen.sum()) for chosen in inside],
+        "confidence": [float(confidence[chosen].mean()) if chosen.any() else None for chosen in inside],
+        "accuracy": [float(correct[chosen].mean()) if chosen.any() else None for chosen in inside],
+    }
 
 
 def packed(logits: Tensor, labels: Sequence[int]) -> str:

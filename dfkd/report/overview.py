@@ -1,0 +1,80 @@
+"""Strategies over data sets at a glance: one small table for each student of several data sets."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+from dfkd.report.pictures.outcomes import LEFT_OUT, METRICS, Scored, Scores
+from dfkd.report.pictures.style import rank
+from dfkd.report.results import Result
+from dfkd.report.table import CEILING, FLOOR, Setting, gap_closed, student_names
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One table as text.
+
+    Args:
+        title: which student.
+        columns: headings.
+        rows: as many cells each.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def overviews(results: Sequence[Result], scores: Scores) -> list[Overview]:
+    """A table for each student that was distilled for several data sets.
+
+    Args:
+        results: finished runs.
+        scores: theirs.
+    """
+    names, metrics = student_names(results), {r.setting[0]: r.content["config"]["data"]["metric"] for r in results}
+    students: dict[str, dict[str, Setting]] = defaultdict(dict)
+    for setting in sorted(scores):
+        students[names[setting]][setting[0]] = setting
+    made = []
+    for student, settings in students.items():
+        if len(settings) > 1:
+            heads = {data: f"{data} ({METRICS.get(metrics[data], metrics[data])})" for data in settings}
+            by_data = {heads[data]: scores[setting] for data, setting in settings.items()}
+            made.append(_overview(f"student {student}", by_data))
+    return made
+
+
+def _overview(title: str, by_data: dict[str, dict[str, Scored]]) -> Overview:
+    strategies = sorted({name for found in by_data.values() for name in found}, key=rank)
+    means = {name: _mean([found.get(name) for found in by_data.values()]) for name in strategies}
+    rows = []
+    for strategy in strategies:
+        cells = [_cell(found.get(strategy)) for found in by_data.values()]
+        rows.append([strategy, *cells, "" if strategy in LEFT_OUT else _gap(strategy, means)])
+    return Overview(title, ["strategy", *by_data, "gap closed, of the means (%)"], rows)
+
+
+def _cell(entry: Scored | None) -> str:
+    if entry is None:
+        return NOT_RUN
+    half = 50 * (entry.high - entry.low)
+    return f"{100 * entry.mean:.1f}" + (f" ± {half:.1f}" if half else "")
+
+
+def _mean(there: Sequence[Scored | None]) -> float | None:
+    """Over all data sets; ``None`` where one is missing."""
+    known = [entry.mean for entry in there if entry is not None]
+    return statistics.fmean(known) if len(known) == len(there) else None
+
+
+def _gap(strategy: str, means: Mapping[str, float | None]) -> str:
+    """Of the means: a mean of the data sets' own shares would be ruled by those that hardly have a gap."""
+    score = means[strategy]
+    closed = None if score is None else gap_closed(score, means.get(FLOOR), means.get(CEILING))
+    return "n/a" if closed is None else f"{100 * closed:.0f}"

@@ -1,0 +1,127 @@
+"""Numbers over the course of runs: means over seeds with the range between them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Sequence
+
+from dfkd.report.results import Result
+
+Record = dict[str, Any]
+Point = tuple[int, float]
+POINTS = 120  # of a curve: more are not seen, and swell the page
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run with its log, read once.
+
+    Args:
+        result: of the run.
+        records: of its ``metrics.jsonl``; empty where only the result file was kept.
+    """
+
+    result: Result
+    records: Sequence[Record]
+
+    @property
+    def strategy(self) -> str:
+        """What tables call the strategy."""
+        return self.result.strategy
+
+
+@dataclass
+class Series:
+    """A curve: mean, lowest and highest value over seeds at each x."""
+
+    x: list[float] = field(default_factory=list)
+    mean: list[float] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def add(self, x: float, values: Sequence[float]) -> None:
+        """One more point."""
+        self.x.append(x)
+        self.mean.append(statistics.fmean(values))
+        self.low.append(min(values))
+        self.high.append(max(values))
+
+
+def load(results: Iterable[Result]) -> list[Run]:
+    """The runs with their logs.
+
+    Raises:
+        ConfigError: a log is damaged.
+    """
+    return [Run(result, result.log("metrics")) for result in results]
+
+
+def by_strategy(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Strategy -> its runs."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.strategy].append(run)
+    return dict(groups)
+
+
+def course(runs: Sequence[Run], points: Callable[[Run], Sequence[Point]], smooth: bool = False) -> Series:
+    """The mean over runs at each step that all of them have; runs without a point are left out.
+
+    Args:
+        runs: of one strategy, with different seeds.
+        points: of one run, (step, value).
+        smooth: whether each run's values are averaged over neighbouring steps first.
+    """
+    curves = [dict(_smoothed(found) if smooth else found) for run in runs if (found := list(points(run)))]
+    series = Series()
+    steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    for step in thinned(steps):
+        series.add(step, [curve[step] for curve in curves])
+    return series
+
+
+def thinned(steps: Sequence[int], most: int = POINTS) -> list[int]:
+    """At most ``most`` of the steps, evenly spread, the first and the last among them."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+
+
+def fact(name: str, scale: float = 1.0) -> Callable[[Run], list[Point]]:
+    """Of a run, the (step, value) of every record that holds the number ``name``."""
+
+    def points(run: Run) -> list[Point]:
+        return [(r["step"], scale * r[name]) for r in run.records if _is_number(r.get(name))]
+
+    return points
+
+
+def samples_by(run: Run, step: float) -> int:
+    """Pseudo samples that the run had drawn from its strategy by the end of ``step``; replayed ones count once."""
+    return sum(sum(r.get("classes", ())) for r in run.records if r["step"] <= step and r.get("fresh", True))
+
+
+def samples_of(result: Result) -> int | None:
+    """Pseudo samples that a finished run drew from its strategy, from its result file alone; ``None``: not known.
+
+    Replay is spread evenly over the steps, so that the number of fresh batches follows from its share.
+    """
+    train = result.content["config"].get("train") or {}
+    steps, size = result.content["steps"], train.get("batch_size")
+    return None if size is None else (steps - math.floor(steps * train.get("replay_share", 0.0))) * size
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _smoothed(points: Sequence[Point], weight: float = 0.9) -> list[Point]:
+    """Exponential moving average, without the bias of its start."""
+    smooth, mean, total = [], 0.0, 0.0
+    for step, value in points:
+        mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)
+        smooth.append((step, mean / total))
+    return smooth
