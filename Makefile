@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SCRIPTS := $(sort $(wildcard experiments/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo-packages demo test test-slow lint types smoke clean
+.PHONY: help install demo-packages demo test test-slow lint types docs smoke clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -42,10 +42,13 @@ test-slow: $(VENV)/.installed  ## the tests that train for longer, or need real 
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(ARGS)
 
 lint: $(VENV)/.installed  ## flake8
-	$(BIN)/python -m flake8 dfkd experiments benchmarks tests setup.py
+	$(BIN)/python -m flake8 dfkd experiments benchmarks docs tests setup.py
 
 types: $(VENV)/.installed  ## mypy
-	$(BIN)/python -m mypy dfkd experiments benchmarks
+	$(BIN)/python -m mypy dfkd experiments benchmarks docs
+
+docs: $(VENV)/.installed  ## the site of docs/, into site/; nothing is fetched, and a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 smoke: $(VENV)/.demo-packages  ## every script of experiments/, at its smallest size
 	@test -n '$(SCRIPTS)' || { echo 'experiments/ holds no script'; exit 1; }
@@ -55,5 +58,5 @@ smoke: $(VENV)/.demo-packages  ## every script of experiments/, at its smallest 
 	done
 
 clean:  ## remove .venv, caches and builds; finished runs and teachers stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .coverage
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .coverage
 	find dfkd experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

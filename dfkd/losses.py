@@ -46,7 +46,8 @@ def prediction_gap(first: Tensor, second: Tensor) -> tuple[float, float]:
     """How far apart two predictions of the same samples are.
 
     Args:
-        first, second: logits (B, C).
+        first: logits (B, C).
+        second: logits (B, C).
 
     Returns:
         The share of samples with the same class, and the mean KL(first || second) in nats.

@@ -117,7 +117,7 @@ def test_this_machine_is_in_reach(no_network: list[str]) -> None:
 def example() -> ModuleType:
     """The strategy of CONTRIBUTING.md, as a module."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    found = re.search(r"```python[^\n]*\n(.*?)```", page, re.DOTALL)
     assert found is not None
     module = ModuleType("dfkd.synthesis.hard_words")
     sys.modules[module.__name__] = module  # dataclasses look their module up

@@ -58,7 +58,7 @@ def run(overrides: Optional[list[str]] = Overrides) -> None:
 
 @app.command()
 def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
-    """Make a pool of pseudo texts with the teacher's predictions, for many students: `dfkd run pool=FOLDER`.
+    """Make a pool of pseudo texts with the teacher's predictions, for many students: `dfkd run ... pool=FOLDER`.
 
     Needs `data=`, `teacher=`, `strategy=`, `samples=N` and `out=FOLDER`. Interrupted, it goes on; with more `samples`
     it adds some; a finished pool is only shown. Duplicates are dropped, near ones too (`near_duplicates=0.8`). More:

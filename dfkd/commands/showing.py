@@ -28,7 +28,7 @@ def report(
 ) -> None:
     """Print the table of finished runs and write a page with tables, pictures, samples and configurations.
 
-    Example: `dfkd report runs/embeddings_tiny --out report.html --pictures figures`
+    Example: `dfkd report runs/tiny --out report.html --pictures figures`
     """
     from dfkd.report import page, results, table
     from dfkd.report.pictures import album
