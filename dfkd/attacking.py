@@ -215,7 +215,8 @@ def _check_teacher(folder: Path, config: RunConfig) -> None:
 
 def _entries(checked: Plan, file: Path, progress: Progress) -> list[dict[str, Any]]:
     """Make what is missing; models are loaded and texts handed out only where something is."""
-    settings = {name: _settings(checked, name) for name in checked.attacks}
+    shared = _shared_settings(checked)
+    settings = {name: {**_own_settings(name, options), **shared} for name, options in checked.attacks.items()}
     keys = {name: configs.sha256(json.dumps(known, sort_keys=True))[:12] for name, known in settings.items()}
     done = {entry["key"] for entry in _records.read(file)}
     missing = [name for name in checked.attacks if keys[name] not in done]
@@ -234,17 +235,21 @@ def _entries(checked: Plan, file: Path, progress: Progress) -> list[dict[str, An
     return [found[keys[name]] for name in checked.attacks]
 
 
-def _settings(checked: Plan, name: str) -> dict[str, Any]:
-    """All that decides the outcome of an attack: another setting is another entry."""
+def _own_settings(name: str, options: Any) -> dict[str, Any]:
+    """What decides the outcome of one attack."""
+    return {"attack": name, "options": asdict(options), "files_sha256": registry.fingerprint(name, options)}
+
+
+def _shared_settings(checked: Plan) -> dict[str, Any]:
+    """What decides the outcome of all attacks of a command; with anything changed they are other entries."""
     pair = len(checked.config.data.text) == 2
     return {
-        "attack": name, "options": asdict(checked.attacks[name]),
-        "files_sha256": registry.fingerprint(name, checked.attacks[name]),
         "items": checked.settings.items, "seed": checked.settings.seed,
         "column": checked.config.data.text[checked.column] if pair else None,
         "max_length": {"teacher": checked.config.data.max_length, "student": checked.max_length},
         "test": checked.task.fingerprint("test"),
         "teacher_sha256": sources.fingerprint(checked.config.teacher),
+        "teacher_labels": checked.config.teacher_labels,
         "student_sha256": sources.folder_fingerprint(checked.folder / "student"),
     }
 

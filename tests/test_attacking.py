@@ -168,9 +168,14 @@ def test_a_teacher_may_have_moved(run: Path, toy_teacher: Path, tmp_path: Path) 
         (["characters"], ["train.steps=3"], "unknown key 'train.steps'"),
         (["characters", "masked"], ["characters.shortest=0"], "2 problems(.|\n)*needs a masked language"),
         (["characters"], ["data.files.test=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
+        (["characters"], ["data.files={}", "data.source=auto"], "data set 'toy' has no test split"),
+        (["characters"], ["device=cuda"], "there is no GPU"),
     ],
 )
-def test_wrong_settings(run: Path, no_queries: None, names: list[str], given: list[str], match: str) -> None:
+def test_wrong_settings(
+    run: Path, no_queries: None, monkeypatch: pytest.MonkeyPatch, names: list[str], given: list[str], match: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=match):
         attacking.attack(run, given, names, FEW)
     assert not (run / "adversarial").exists()

@@ -23,13 +23,12 @@ def read(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["attacks"]
-        assert all("key" in entry for entry in entries)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        entries = {entry["key"]: entry for entry in json.loads(file.read_text(encoding="utf-8"))["attacks"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         fix = "name another file with --out, or move this one away"
         problem = f"'{file}' holds no attacks"
         raise ConfigError(problem, expected="what dfkd attack wrote", found=error, fix=fix) from error
-    return entries
+    return list(entries.values())
 
 
 def add(file: Path, entry: Mapping[str, Any]) -> None:
