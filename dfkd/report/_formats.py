@@ -20,8 +20,8 @@ NOTES = (
 )
 LATEX_NOTES = (
     r"Accuracy in \%: mean over seeds $\pm$ standard deviation. $^{*}$: differs from the floor; bold: better than "
-    r"every other data-free strategy (paired bootstrap over test items and seeds, $p<0.05$ after Holm's correction, two "
-    r"seeds or more). $^{\dagger}$: not data-free. (2/5): two of five runs. Gap closed in \%, mean over the data sets."
+    r"every other data-free strategy (paired bootstrap over test items and seeds, $p<0.05$ after Holm's correction, "
+    r"two seeds or more). $^{\dagger}$: not data-free. (2/5): two of five runs. Gap closed in \%, mean over data sets."
 )
 LATEX = {  # brackets and stars as well: behind the double backslash of the line before, they would be its arguments
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
