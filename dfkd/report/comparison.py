@@ -38,7 +38,7 @@ def csv_text(results: Sequence[Result], missing: Sequence[Missing] = ()) -> str:
 
 
 def latex(results: Sequence[Result], missing: Sequence[Missing] = ()) -> str:
-    """One ``table`` environment a student."""
+    """One ``table*`` environment a student."""
     return _formats.latex(sheets(results, missing))
 
 

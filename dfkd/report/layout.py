@@ -45,6 +45,7 @@ class Cell:
         star: whether it differs from the floor.
         best: whether it is significantly better than every other data-free strategy.
         note: what is missing; empty: nothing.
+        part: the same where there is little room: runs that are there, of those asked for.
     """
 
     mean: str
@@ -53,6 +54,7 @@ class Cell:
     star: bool = False
     best: bool = False
     note: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,12 @@ class Sheet:
     @property
     def heads(self) -> list[str]:
         """The data sets with their teachers' scores."""
-        return [f"{data} (teacher {_percent(self.teachers.get(data))})" for data in self.datas]
+        return [f"{data} (teacher {score})" for data, score in zip(self.datas, self.teacher_scores)]
+
+    @property
+    def teacher_scores(self) -> list[str]:
+        """The teachers' scores in %, a data set each."""
+        return [_percent(self.teachers.get(data)) for data in self.datas]
 
     @property
     def columns(self) -> list[str]:
@@ -141,7 +148,7 @@ class Sheet:
             mean=f"{100 * entry.score.mean:.1f}", bounds=f"[{low}, {high}]",
             deviation=UNKNOWN if entry.deviation is None else f"{100 * entry.deviation:.1f}",
             star=entry.p is not None and entry.p < SIGNIFICANT, best=entry.best,
-            note=gap.said(entry.runs) if gap else "",
+            note=gap.said(entry.runs) if gap else "", part=f"{entry.runs}/{entry.runs + gap.runs}" if gap else "",
         )
 
     def _gap_closed(self, name: str) -> str:
