@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from dfkd.commands import grids, judging, making, showing
+from dfkd.commands import making, grids, judging, showing  # in this order they are in --help
 from dfkd.commands._app import app
 from dfkd.console import guarded
 
-COMMANDS = (making, grids, judging, showing)  # each puts its commands into the app, in the order of --help
+COMMANDS = (making, grids, judging, showing)  # each puts its commands into the app when it is imported
 
 
 def main() -> None:

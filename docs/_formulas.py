@@ -14,7 +14,8 @@ from matplotlib.textpath import TextPath
 
 SIZE = 20.0  # units of the drawing for one em of the page's text
 PADDING = 2.0
-COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+COMMANDS = {int(Path.MOVETO): "M", int(Path.LINETO): "L", int(Path.CURVE3): "Q", int(Path.CURVE4): "C"}
+CLOSE = int(Path.CLOSEPOLY)
 
 
 def fence(source: str, *_: Any, **__: Any) -> str:
@@ -44,7 +45,6 @@ def _outline(path: Path) -> str:
     """The outlines of glyphs and lines; SVG's vertical axis points down."""
     parts = []
     for points, code in path.iter_segments(simplify=False, curves=True):
-        letter = COMMANDS[int(code)]
-        pairs = [] if letter == "Z" else points.reshape(-1, 2).tolist()
-        parts.append(letter + " ".join(f"{x:.2f},{-y:.2f}" for x, y in pairs))
+        pairs = [] if code == CLOSE else points.reshape(-1, 2).tolist()
+        parts.append(COMMANDS.get(int(code), "Z") + " ".join(f"{x:.2f},{-y:.2f}" for x, y in pairs))
     return "".join(parts)

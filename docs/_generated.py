@@ -27,6 +27,7 @@ SECTIONS: dict[str, type] = {
     "teacher": config.TeacherConfig, "synthesize": synthesizing.PoolSettings,
 }
 PREFIXED = ("data", "train", "evaluate")
+SET_BY_THE_LOADER = ("name", "folder")
 
 
 def filled(markdown: str) -> str:
@@ -41,10 +42,14 @@ def filled(markdown: str) -> str:
 def strategy(name: str) -> str:
     """What a strategy makes, its presets, and its options."""
     options = registry.options(name, {})
-    facts = [f"makes {options.injects}", "not data-free" if options.uses_real_text else "data-free"]
+    facts = [f"Makes {_made(options)}", "not data-free" if options.uses_real_text else "data-free"]
     presets = [preset for preset in config.available("experiments/strategies") if preset.startswith(f"{name}/")]
     facts += [f"presets: {', '.join(f'`strategy={preset}`' for preset in presets)}"] if presets else []
-    return f"*{'; '.join(facts)}*\n\n{_options(registry.STRATEGIES, name)}"
+    return f"**Options.** {'; '.join(facts)}.\n\n{_options(registry.STRATEGIES, name)}"
+
+
+def _made(options: Any) -> str:
+    return "texts" if options.injects == "tokens" else str(options.injects)
 
 
 def student(name: str) -> str:
@@ -58,7 +63,7 @@ def strategies(_: str) -> str:
     for name in registry.available():
         options = registry.options(name, {})
         link = f"[`{name}`]({page_of(name)}#{name})"
-        rows.append([link, options.injects, _text(registry.describe(name)[0])])
+        rows.append([link, _made(options), _text(registry.describe(name)[0])])
     return _table(("strategy", "makes", "what it does"), rows)
 
 
@@ -79,10 +84,12 @@ def settings(section: str) -> str:
     defaults: Any = config.DataConfig(labels=["0", "1"]) if cls is config.DataConfig else None
     helps, rows = documented_arguments(cls), []
     for field in dataclasses.fields(cls):
+        if section == "data" and field.name in SET_BY_THE_LOADER:
+            continue
         default = getattr(defaults, field.name) if defaults else field.default
-        hidden = default == "" or field.name in ("folder", "labels")  # what every user gives, or none does
-        rows.append([f"`{prefix}{field.name}`", "" if hidden else _code(default), _kind(str(field.type)),
-                     _text(helps.get(field.name, ""))])
+        default = dataclasses.MISSING if field.name == "labels" else default  # there is none: every user gives them
+        meaning = _text(helps.get(field.name, ""))
+        rows.append([f"`{prefix}{field.name}`", _code(default), _kind(str(field.type)), meaning])
     return _table(("key", "default", "values", "meaning"), rows)
 
 
@@ -107,7 +114,7 @@ def commands(_: str) -> str:
 def alarm_rules(_: str) -> str:
     """When an alarm rises, and its remedy."""
     rows = [[f"`{rule.name}`", f"{_text(rule.says)} (`{rule.fact}`)", _text(rule.remedy)] for rule in alarms.RULES]
-    return _table(("alarm", "what it says", "what to try"), rows)
+    return _folded("The alarms", _table(("alarm", "what it says", "what to try"), rows))
 
 
 def columns(_: str) -> str:
@@ -125,7 +132,7 @@ def _options(plugins: Plugins, name: str) -> str:
     """The options of a component, those of each class that brings some in a block of its own; the first is open."""
     options: Any = plugins.module(name).Options
     described = {option.name: option for option in plugins.describe(name)[1]}
-    blocks = []
+    blocks: list[str] = []
     for cls in options.__mro__:
         own = [described.pop(field) for field in inspect.get_annotations(cls) if field in described]
         if own:
@@ -138,10 +145,14 @@ def _block(kind: str, cls: type, options: Sequence[Option], is_open: bool) -> st
     rows = [
         [f"`{kind}.{option.name}`", _code(option.default), _kind(option.type), _text(option.help)] for option in options
     ]
-    body = _table(("option", "default", "values", "meaning"), rows)
-    indented = "\n".join(f"    {line}" for line in body.splitlines())
     number = f"{len(options)} option{'s' if len(options) > 1 else ''}"
-    return f'???{"+" if is_open else ""} abstract "{title} ({number})"\n\n{indented}'
+    return _folded(f"{title} ({number})", _table(("option", "default", "values", "meaning"), rows), is_open)
+
+
+def _folded(title: str, body: str, is_open: bool = False) -> str:
+    """A block that the reader opens."""
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    return f'???{"+" if is_open else ""} abstract "{title}"\n\n{indented}'
 
 
 def _command(name: str, command: Any) -> str:
@@ -163,8 +174,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Plain text within a table; what reads like code stays literal."""
-    plain = re.sub(r"(?<!`)([*_<>\[\]|])", r"\\\1", text.replace("``", "`"))
+    """Plain text within a table, in the words of the command line; what reads like code stays literal."""
+    text = re.sub(r"\bNone\b", "null", text.replace("``", "`"))
+    plain = re.sub(r"(?<!`)([*_<>\[\]|])", r"\\\1", text)
     return re.sub(r"`[^`]*`", lambda code: code[0].replace("\\", ""), plain).replace("\n", " ")
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = (  # how a line begins that is a command; those that no page shows today are here so that they are noticed
-    "dfkd", "python", "python3", "make", "bash", "sh", "pip", "git", "cd", "source", "export", "mkdocs", "pytest", "tensorboard",
-    "ray", "docker", "conda", "uv", "curl", "wget",
+# how a line begins that is a command; those that no page shows today are here so that they are noticed
+PROGRAMS = (
+    "dfkd", "python", "python3", "make", "bash", "sh", "pip", "git", "cd", "source", "export",
+    "mkdocs", "pytest", "tensorboard", "ray", "docker", "conda", "uv", "curl", "wget",
 )
 SHELL = ("", "bash", "sh", "shell", "console")
 FENCE = re.compile(r"^\s*(`{3,})\s*(\w*)(?:.*?title=\"([^\"]+)\")?.*$")
