@@ -93,12 +93,13 @@ def sweep(
     quiet_libraries()
     spec.require_optuna()
     loaded = spec.load(name, overrides or [], trials, out)
-    from dfkd.sweeping import work
+    from dfkd.sweeping import study, work
 
     if worker:
         return work.work_off(loaded, begun or [], lambda text: console.print(text, markup=False, soft_wrap=True))
     if not show:
         given = [name, *(overrides or []), f"--trials={loaded.plan.trials}", f"--out={loaded.out}"]
+        study.open_study(loaded)  # what is wrong with the folder is told before the bar appears
         with GridProgress(loaded.plan.trials, "trials") as progress:
             work.supervise(loaded, given, workers, progress)
     if not _show_sweep(loaded) and not show:
