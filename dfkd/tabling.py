@@ -53,6 +53,13 @@ def grids(folders: Sequence[Path]) -> list[Grid]:
     return [_grid(name, by_name[name], folders) for name in sorted(by_name)]
 
 
+def called(results: Sequence[Result]) -> list[Result]:
+    """The runs in their order, strategies and students called as by the table that each is of, if it is known."""
+    known = set(available(TABLES)) & {result.grid for result in results}
+    plans = {name: _Plan({cell.run: cell for cell in planned(name)}) for name in known}
+    return [plans[result.grid].named(result) if result.grid in plans else result for result in results]
+
+
 def _once(results: Sequence[Result]) -> list[Result]:
     """The runs, those left out that are there twice: in their own folder, and as a copy that was kept."""
     found: dict[str, Result] = {}

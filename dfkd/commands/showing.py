@@ -16,7 +16,6 @@ from dfkd.commands._app import app
 from dfkd.console import console, quiet_libraries
 from dfkd.errors import ConfigError, suggestion
 
-
 PAPERS = "experiments/paper_tables"
 
 
@@ -26,10 +25,12 @@ def report(
     out: Path = typer.Option(Path("report.html"), help="The page to write."),
     pictures: Optional[Path] = typer.Option(None, help="Also write every picture into this folder, as SVG and PDF."),
 ) -> None:
-    """Print the table of finished runs and write a page with tables, pictures, samples and configurations.
+    """Print the table of finished runs and write a page with tables, claims, pictures, samples and configurations.
 
     Example: `dfkd report runs/tiny --out report.html --pictures figures`
     """
+    from dfkd import config, tabling
+    from dfkd.report import claims as claiming
     from dfkd.report import page, results, table
     from dfkd.report.pictures import album
 
@@ -39,7 +40,7 @@ def report(
         fix = "choose another folder with --pictures"
         raise ConfigError(f"'{pictures}' is there already", expected="a folder", found="a file", fix=fix)
     where = folders or [Path("runs")]
-    found, missing = results.collect(where), results.unfinished(where)
+    found, missing = tabling.called(results.collect(where)), results.unfinished(where)
     if not found:
         fix = "run something first: dfkd run --help"
         raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
@@ -48,7 +49,9 @@ def report(
     if pictures is not None:
         written = album.write(drawn, pictures)
         console.print(f"pictures: {len(written)} files in {pictures}", markup=False, soft_wrap=True)
-    page.write_page(found, missing, out, album=drawn)
+    verdicts = claiming.judge(config.find_yaml(PAPERS, "claims"), found)
+    told = any(verdict.verdict != claiming.NOT_RUN for verdict in verdicts)
+    page.write_page(found, missing, out, album=drawn, claims=verdicts if told else ())
     console.print(f"page: {out}", markup=False, soft_wrap=True)
 
 
