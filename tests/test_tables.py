@@ -298,6 +298,26 @@ def test_a_document_says_how_its_tables_were_made_and_what_is_missing(kept: Path
     assert r"\caption{g, student: small." in document.write(tabling.grids([kept]), "latex", "x")
 
 
+def test_runs_are_called_as_their_table_calls_them() -> None:
+    pooled = made("pool=p", 0.5, grid="smoke")
+    pooled.content["run"] = "smoke/sst2/1_layer/keyword_prompt/seed0"
+    stranger = made("pool=p", 0.5, grid="mine")
+    called = tabling.called([pooled, stranger])
+    assert [(run.strategy, run.setting[2]) for run in called] == [("keyword_prompt", "1 layer"), ("pool=p", "small")]
+
+
+@pytest.mark.parametrize(("strategy", "told"), [("as_dfd", True), ("mine", False)])
+def test_the_page_shows_claims_that_its_runs_tell_something_of(
+    strategy: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data in ("ag_news", "dbpedia14", "imdb"):
+        for name, right in (("random_tokens", 0.5), ("real_text", 0.9), (strategy, 0.8)):
+            for result in seeds(name, right, right, right, data=data):
+                keep(tmp_path / "kept", result.content)
+    run(monkeypatch, "report", str(tmp_path / "kept"), "--out", str(tmp_path / "page.html"))
+    assert ('id="claims"' in (tmp_path / "page.html").read_text(encoding="utf-8")) is told
+
+
 def test_a_complete_grid_says_so() -> None:
     assert "Complete: 2 runs." in document.facts(Grid("g", tuple(seeds("as_dfd", 0.8, 0.8)), (), known=True))
 
