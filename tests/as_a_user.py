@@ -76,6 +76,7 @@ SMALL: dict[str, tuple[str, ...]] = {  # subcommand -> what is appended to it
     "teacher": ("epochs=1", "limit=16", "batch_size=8", "device=cpu", "precision=float32"),
     "synthesize": ("samples=8", "batch_size=4", "device=cpu", "precision=float32"),
     "evaluate": (), "predict": (), "inspect": (), "report": (), "strategies": (), "students": (), "doctor": (),
+    "table": (), "claims": (),
 }
 SMALL_SCRIPTS = {
     **{f"experiments/{path.name}": ("--scale", "smoke") for path in sorted((ROOT / "experiments").glob("*.py"))},
