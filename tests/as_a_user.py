@@ -13,6 +13,7 @@ import io
 import json
 import lzma
 import random
+import re
 import runpy
 import shutil
 import sys
@@ -26,7 +27,7 @@ from documented import ROOT, Step
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import dfkd.synthesis
-from dfkd import cli, compare, config, grids, packages, ray_engine
+from dfkd import cli, compare, config, grids, packages, ray_engine, workers
 from dfkd.config import DataConfig
 from dfkd.console import quiet_libraries
 from dfkd.models import tiny
@@ -58,10 +59,18 @@ FILES = {  # what pages name and do not show
     "corpora/news.txt": "".join(f"the {a} of the {b} was {c} today.\n" for a, b, c in zip(WORDS, WORDS[9:], WORDS[5:])),
 }
 LABELLED = ("sst2/test_labeled.jsonl.xz", "sst2")  # a further file of a data set, which choices.md scores on
-RUN = "runs/sst2/as_dfd-truncated-seed0"  # a finished run that is there from the start
+RUN = "runs/sst2/as_dfd-truncated-seed0"  # a finished run that is there from the start, under more names too
+RUNS = tuple(f"runs/tiny/ag_news/2_fresh_layers/{strategy}/seed0" for strategy in ("as_dfd", "real_text"))
+RESULTS = "results"  # small result files
+FIRST = (  # what a user has done before any page
+    "dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd",
+    "dfkd synthesize data=ag_news teacher=teachers/ag_news-tiny strategy=mixture seed=1000 out=pools/ag_news-judge",
+)
+MADE = ("runs", "pools")  # by those
 PLACEHOLDERS = {
     "DATA": "toy", "STRATEGY": "random_tokens", "MODEL": "bert-base-uncased", "E": "1", "LR": "1e-3", "RUN": RUN,
-    "TABLE": "tiny", "TEXT...": "a good film", "NAME": "as_dfd", "FOLDER_OR_HUB_NAME": "teachers/ag_news",
+    "RUNS...": "runs", "RESULTS": RESULTS, "TABLE": "tiny", "SWEEP": "as_dfd_ag_news", "TEXT...": "a good film",
+    "FOLDER_OR_HUB_NAME": "teachers/ag_news",
 }
 SMALL_RUN = (
     "train.steps=2", "train.batch_size=4", "train.heldout=4", "train.evaluate_every=1", "evaluate.limit=8",
@@ -75,17 +84,20 @@ SMALL: dict[str, tuple[str, ...]] = {  # subcommand -> what is appended to it
     "run": SMALL_RUN, "compare": SMALL_RUN,
     "teacher": ("epochs=1", "limit=16", "batch_size=8", "device=cpu", "precision=float32"),
     "synthesize": ("samples=8", "batch_size=4", "device=cpu", "precision=float32"),
-    "evaluate": (), "predict": (), "inspect": (), "report": (), "strategies": (), "students": (), "doctor": (),
-    "table": (), "claims": (),
+    "sweep": ("--trials", "2", *SMALL_RUN), "attack": ("--items", "2"),
+    **dict.fromkeys(("evaluate", "predict", "inspect", "report", "table", "claims"), ()),
+    **dict.fromkeys(("strategies", "students", "attacks", "doctor"), ()),
 }
-SMALL_SCRIPTS = {
-    **{f"experiments/{path.name}": ("--scale", "smoke") for path in sorted((ROOT / "experiments").glob("*.py"))},
+SMALL_SCRIPTS: dict[str, tuple[str, ...]] = {  # those of a data set: make smoke runs them, here their tables are loaded
+    **{f"experiments/{path.name}": ("--show",) for path in sorted((ROOT / "experiments").glob("*.py"))},
+    "experiments/demo.py": ("--scale", "smoke"),
     "benchmarks/stage_one.py": ("--rounds", "1", "--batch", "2", "--length", "8", "--steps", "1"),
     "benchmarks/generation.py": ("--rounds", "1", "--batch", "2", "--tokens", "2"),
 }
 NOT_RUN = {  # program, or make target -> why no test runs it; what it names must be there all the same
     "pip": "it installs from a package index, and tests are offline",
     "bash": ".ci/run runs the tests",
+    "tensorboard": "it serves until it is stopped",
     "source": "it changes the shell that it is typed into",
     "demo": "it trains a real model for minutes; its script runs at smoke size",
     "demo-packages": "it installs from a package index; .ci/run does it",
@@ -94,7 +106,12 @@ NOT_RUN = {  # program, or make target -> why no test runs it; what it names mus
     "test-slow": "it would run the tests within a test",
     "lint": ".ci/run does it", "types": ".ci/run does it", "docs": ".ci/run does it", "smoke": ".ci/run does it",
 }
-PYTHON_NOT_RUN = {"stable_baselines3": "it is no dependency of ours, and pulls in its own"}
+PYTHON_NOT_RUN = {
+    "stable_baselines3": "it is no dependency of ours, and pulls in its own",
+    "textattack": "it cannot be installed beside transformers 5",
+    "wandb": "it is no dependency of ours; tests of tracking run the class against a double",
+    "mlflow": "it is no dependency of ours; tests of tracking run the class against a double",
+}
 
 
 def commands() -> dict[str, Any]:
@@ -195,15 +212,21 @@ class User:
             target = folder / path.relative_to(stand_ins)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path)
-        if (stand_ins / RUN).is_dir():  # commands write into it
-            shutil.copytree(stand_ins / RUN, folder / RUN)
+        for name in MADE:  # commands write into them
+            if (stand_ins / name).is_dir():
+                shutil.copytree(stand_ins / name, folder / name)
+        if (folder / RUN).is_dir():
+            for name in RUNS:
+                shutil.copytree(folder / RUN, folder / name)
+            (folder / RESULTS / "sst2").mkdir(parents=True)
+            shutil.copy(folder / RUN / "result.json", folder / RESULTS / "sst2")
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DFKD_DATA", str(folder / "data"))
         monkeypatch.setattr(packages, "locate", lambda name, marker="": folder / PACKAGES[name])
         # a page may add a strategy: its module is looked for beside ours
         monkeypatch.setattr(dfkd.synthesis, "__path__", [*dfkd.synthesis.__path__, str(folder / "dfkd/synthesis")])
-        # processes of a grid would take ten seconds each to begin
-        monkeypatch.setattr(compare, "supervise", _in_this_process)
+        # processes that share a grid or a sweep would take ten seconds each to begin
+        monkeypatch.setattr(workers, "share", self._share)
         monkeypatch.setattr(ray_engine, "supervise", _in_this_process)
 
     def follow(self, step: Step) -> None:
@@ -248,8 +271,13 @@ class User:
                 code = int(stop.code or 0)
         return Answer(code, out.getvalue(), err.getvalue())
 
+    def _share(self, shared: Sequence[Sequence[str]], *_: object) -> None:
+        """What the processes would do, by the first of them."""
+        answer = self.dfkd(shared[0])
+        assert answer.code == 0, f"{shlex_joined(shared[0])}\n{answer.err}{answer.out}"
+
     def _python(self, step: Step) -> None:
-        if not any(f"{name} import" in step.text for name in PYTHON_NOT_RUN):
+        if not any(re.search(rf"^(import|from) {name}\b", step.text, re.MULTILINE) for name in PYTHON_NOT_RUN):
             exec(compile(step.text, str(step), "exec"), self.python)  # noqa: S102: our own pages
 
 
@@ -258,7 +286,7 @@ def _leaves(root: Path) -> Iterator[Path]:
     for path in sorted(root.iterdir()):
         if path.is_file() or (path / "config.json").is_file():
             yield path
-        elif path.name != "runs":
+        elif path.name not in MADE:
             yield from _leaves(path)
 
 
@@ -290,11 +318,11 @@ def not_run(step: Step) -> str | None:
 
 
 def filled(words: Sequence[str]) -> list[str]:
-    """Words with values in the place of placeholders; those in brackets are left out."""
+    """Words with values in the place of placeholders."""
     data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "DATA")
     values = {**PLACEHOLDERS, "TEACHER": f"teachers/{PLACEHOLDERS.get(data, data)}"}
-    kept = [word for word in words if not (word.startswith("[") and word.endswith("]"))]
-    split = (word.rpartition("=") for word in kept)
+    values["NAME"] = {"students": "truncated", "attacks": "characters"}.get(words[1], "as_dfd")
+    split = (word.rpartition("=") for word in words)
     return [f"{key}{equals}{values.get(value, value)}" for key, equals, value in split]
 
 

@@ -17,6 +17,8 @@ PROGRAMS = (
 )
 SHELL = ("", "bash", "sh", "shell", "console")
 FENCE = re.compile(r"^\s*(`{3,})\s*(\w*)(?:.*?title=\"([^\"]+)\")?.*$")
+OPTIONAL = re.compile(r"(?<!\S)\[[^\]]*\](\.\.\.)?")
+LEFT_OPEN = re.compile(r"(?<!\S)(?![A-Z_]+\.\.\.)\S*\.\.\.")  # ``...``, ``KEY=...``: it is no whole command
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 
@@ -43,15 +45,15 @@ class Step:
 
     @property
     def words(self) -> list[str]:
-        """The command's words, without comments and a prompt."""
-        return shlex.split(self.text.removeprefix("$ "), comments=True)
+        """The command's words, without a prompt, comments, and what may be left out: ``[NAME]``."""
+        return shlex.split(OPTIONAL.sub("", self.text.removeprefix("$ ")), comments=True)
 
 
 def pages() -> list[str]:
     """Every file whose commands a user may copy."""
     patterns = (
-        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "experiments/tables/*.yaml",
-        "experiments/*.py", "benchmarks/*.py", "dfkd/commands/*.py",
+        "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "experiments/*/*.yaml", "experiments/*.py",
+        "benchmarks/*.py", "dfkd/commands/*.py",
     )
     return [path.relative_to(ROOT).as_posix() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
@@ -130,8 +132,8 @@ def _inline(page: str, text: str) -> Iterator[Step]:
     for span in INLINE.finditer(text):
         inside = " ".join(span[1].split())
         if is_command(inside):
-            words = inside.split()
-            whole = len(words) > 2 and "..." not in words
+            given = [word for word in OPTIONAL.sub("", inside).split()[1:] if not word.startswith("--")]
+            whole = len(given) > 1 and not LEFT_OPEN.search(OPTIONAL.sub("", inside))
             yield Step(page, text.count("\n", 0, span.start()) + 1, "command" if whole else "mention", inside)
 
 

@@ -16,6 +16,7 @@ from documented import ROOT, Step
 
 from dfkd import config, grids, pipeline, synthesizing
 from dfkd.models.students.registry import STUDENTS
+from dfkd.sweeping import spec
 from dfkd.synthesis import registry
 
 sys.path.insert(0, str(ROOT / "docs"))  # as mkdocs does for its hooks
@@ -34,8 +35,10 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = as_a_user.build_stand_ins(tmp_path_factory.mktemp("stand-ins"))
     with pytest.MonkeyPatch.context() as patched:
         user = User(tmp_path_factory.mktemp("first"), root, patched)
-        user.follow(Step("here", 1, "command", "dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd"))
-        (user.folder / "runs").rename(root / "runs")
+        for line in as_a_user.FIRST:
+            user.follow(Step("here", 1, "command", line))
+        for name in as_a_user.MADE:
+            (user.folder / name).rename(root / name)
     return root
 
 
@@ -78,7 +81,8 @@ def loaded(words: list[str]) -> object:
     loaders: dict[str, Callable[[list[str]], object]] = {
         "run": pipeline.load_config, "teacher": config.load_teacher, "synthesize": synthesizing.load_config,
         "compare": lambda overrides: grids.load(given["table"], overrides, given["only"] or []),
-        "evaluate": config.parse_overrides,
+        "sweep": lambda overrides: spec.load(given["name"], overrides, given["trials"], given["out"]),
+        "evaluate": config.parse_overrides, "attack": config.parse_overrides,
     }
     return loaders[name](list(given["overrides"] or [])) if name in loaders else None
 
@@ -160,7 +164,7 @@ runs=1
     found = [(step.kind, step.line, step.words or step.text) for step in documented.steps(DIRECTLY, text)]
     assert found == [
         ("mention", 2, ["dfkd", "doctor"]), ("command", 2, ["dfkd", "run", "data=toy", "strategy=as_dfd"]),
-        ("file", 5, ["labels:", "[a,", "b]"]), ("command", 10, ["dfkd", "report", "--out", "page.html"]),
+        ("file", 5, ["labels:"]), ("command", 10, ["dfkd", "report", "--out", "page.html"]),
         ("command", 13, ["dfkd", "predict", "RUN", "TEXT..."]),
     ]
 
