@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 import statistics
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -416,3 +418,28 @@ def test_processes_share_a_sweep(yaml: Write, tmp_path: Path, capsys: pytest.Cap
     logs = [(tmp_path / "out" / f"worker{number}.log").read_text() for number in range(2)]
     begun = sorted(re.findall(r"begin trial (\d+)", "".join(logs)))
     assert begun == ["0", "1", "2", "3"] and all("begin trial" in log for log in logs)
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_first_process_is_killed_goes_on(yaml: Write, tmp_path: Path) -> None:
+    path, out = yaml(settings={"train.steps": 200}, trials=2, pruner="none"), tmp_path / "out"
+    command = [sys.executable, "-m", "dfkd.cli", "sweep", path, f"--out={out}"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    log = out / "trials" / "0000.partial" / "metrics.jsonl"
+    wait_until(lambda: log.is_file() and log.stat().st_size > 10_000)
+    first.kill()  # its worker notices, and leaves trial 0 as it is
+    first.wait()
+    wait_until(lambda: "the sweep was ended" in (out / "worker0.log").read_text())
+    done = len(runs.read_jsonl(log))
+    assert done < 200
+    assert "2 trials with a result" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    both = study.trials(study.open_study(spec.load(path, out=out)))
+    assert [(trial.number, trial.state) for trial in both] == [(0, TrialState.COMPLETE), (1, TrialState.COMPLETE)]
+
+
+def wait_until(ready: Callable[[], bool], seconds: float = 180) -> None:
+    """Look again and again, and fail when it takes too long."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.2)

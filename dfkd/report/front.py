@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any, Collection, Mapping, Sequence
 
@@ -28,7 +29,7 @@ def draw_front(
         panels = figure.subplots(1, len(titles) - 1, squeeze=False)[0]
         for number, panel in enumerate(panels, 1):
             _draw_panel(panel, {trial: (v[number], v[0]) for trial, v in points.items()}, front, len(titles) == 2)
-            panel.set(xlabel=titles[number], ylabel=titles[0])
+            panel.set(xlabel=titles[number], ylabel=textwrap.fill(titles[0], 36, break_on_hyphens=False))
         panels[0].legend(frameon=False, loc="best")
         figure.savefig(path, format="svg", metadata={"Date": None})
 
@@ -41,11 +42,12 @@ def _draw_panel(panel: Any, places: Mapping[int, tuple[float, float]], front: Co
         panel.scatter(*zip(*beaten), s=28, facecolors="none", edgecolors=GREY, label="beaten by another trial")
     columns = list(zip(*(place for place, _ in best)))
     panel.plot(
-        *columns, marker="s", markersize=7, color=BLUE, markeredgecolor="black", linewidth=1.5,
-        linestyle="-" if joined else "none", label="beaten by none (with the trial's number)",
+        *columns, marker="s", markersize=7, color=BLUE, markeredgecolor="black", linewidth=1,
+        linestyle=":" if joined else "none", label="beaten by none (with the trial's number)",
     )
     for place, trial in best:
-        panel.annotate(str(trial), place, xytext=(6, 6), textcoords="offset points")
+        white = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        panel.annotate(str(trial), place, xytext=(-7, 7), textcoords="offset points", ha="right", bbox=white)
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
