@@ -24,7 +24,7 @@ from typing import Any, Callable, Iterator, Sequence
 import pytest
 import typer
 from documented import ROOT, Step
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 import dfkd.synthesis
 from dfkd import cli, compare, config, grids, packages, ray_engine, workers
@@ -63,7 +63,7 @@ RUN = "runs/sst2/as_dfd-truncated-seed0"  # a finished run that is there from th
 RUNS = tuple(f"runs/tiny/ag_news/2_fresh_layers/{strategy}/seed0" for strategy in ("as_dfd", "real_text"))
 RESULTS = "results"  # small result files
 FIRST = (  # what a user has done before any page
-    "dfkd run data=sst2 teacher=teachers/sst2 strategy=as_dfd",
+    "dfkd run data=sst2 teacher=teachers/sst2-tiny strategy=as_dfd",
     "dfkd synthesize data=ag_news teacher=teachers/ag_news-tiny strategy=mixture seed=1000 out=pools/ag_news-judge",
 )
 MADE = ("runs", "pools")  # by those
@@ -128,6 +128,7 @@ def build_stand_ins(root: Path) -> Path:
     quiet_libraries()
     texts = [" ".join(WORDS), "0 1 2 3 4 5 6 7 8 9"]
     encoder = tiny.build(root / ENCODERS[0], texts, layers=4)
+    AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(encoder)).save_pretrained(encoder)
     for name in ENCODERS[1:]:
         shutil.copytree(encoder, root / name)
     for name in LANGUAGE_MODELS:
@@ -207,6 +208,7 @@ class User:
 
     def __init__(self, folder: Path, stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.patched = folder, monkeypatch
+        self.made: set[str] = set()  # by commands of this page
         self.python: dict[str, Any] = {"__name__": "__main__"}
         for path in _leaves(stand_ins):
             target = folder / path.relative_to(stand_ins)
@@ -249,9 +251,18 @@ class User:
         words = filled(step.words)
         small = small_settings(words, step)
         out = next((word.removeprefix("out=") for word in words if word.startswith("out=")), "")
-        if (self.folder / out).is_symlink():
-            (self.folder / out).unlink()  # what the command makes is not there before
+        if out and out not in self.made:
+            self._clear(self.folder / out)
+            self.made.add(out)
         return [*words, *small]
+
+    @staticmethod
+    def _clear(path: Path) -> None:
+        """What a page makes is not there before it."""
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
 
     def dfkd(self, arguments: Sequence[str]) -> Answer:
         """Run ``dfkd`` in this process."""
