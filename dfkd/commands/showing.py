@@ -26,7 +26,7 @@ def report(
     Example: `dfkd report runs/embeddings_tiny --out report.html --pictures figures`
     """
     from dfkd.report import page, results, table
-    from dfkd.report.pictures import album
+    from dfkd.report.pictures import album, outcomes
 
     if out.is_dir():
         raise ConfigError(f"'{out}' is there already", expected="a file", found="a folder", fix="choose another --out")
@@ -39,11 +39,12 @@ def report(
         fix = "run something first: dfkd run --help"
         raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
     console.print(table.rich_table(table.rows(found, missing)))
-    drawn = album.album(found)
+    scores = outcomes.scored(found)
+    drawn = album.album(found, scores)
     if pictures is not None:
         written = album.write(drawn, pictures)
         console.print(f"pictures: {len(written)} files in {pictures}", markup=False, soft_wrap=True)
-    page.write_page(found, missing, out, album=drawn)
+    page.write_page(found, missing, out, album=drawn, scores=scores)
     console.print(f"page: {out}", markup=False, soft_wrap=True)
 
 
