@@ -101,6 +101,21 @@ def test_no_text_is_smaller_than_8_points() -> None:
         assert sizes and min(map(float, sizes)) >= 8
 
 
+def test_nothing_is_cut_off() -> None:
+    name = "mixture,parts=keywords_and_words,schedule=embeddings_come_late,weights=1_2"
+    runs = [run(f"{name}{number}", records=log()) for number in range(3)]
+    looks, scores = looks_of(*runs), {name: Scored(s, s, s, (s, s, s)) for name, s in ((FLOOR, 0.0), (CEILING, 1.0))}
+    scores |= {one.strategy: Scored(0.5, 0.4, 0.6, (0.5, 0.4, 0.6)) for one in runs}
+    pictures = (
+        training.loss(runs, looks), classes.reliability(results(*runs)), outcomes.gaps({"a data set": scores}, looks)
+    )
+    for figure in pictures:
+        assert figure is not None
+        style.drawn(figure, "svg")
+        bounds, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert bounds.x0 > -0.01 and bounds.y0 > -0.01 and bounds.x1 < width + 0.01 and bounds.y1 < height + 0.01
+
+
 def test_dollar_signs_in_names_are_no_formulas() -> None:
     runs = [run(r"a=$\nosuch$", records=log())]
     runs[0].result.content["config"]["data"]["labels"] = [r"$\frac$", "b"]
@@ -125,6 +140,13 @@ def test_the_same_picture_gives_the_same_bytes() -> None:
     figure = training.loss([run("a", records=log())], style.looks(["a"]))
     assert figure is not None
     assert style.drawn(figure, "svg") == style.drawn(figure, "svg")
+
+
+@pytest.mark.parametrize(("first", "shown"), [(1.2, {"1.1"}), (20.0, {"2", "5", "10"}), (2000.0, {"10", "100"})])
+def test_a_scale_of_powers_has_numbers(first: float, shown: set[str]) -> None:
+    records = [{"step": 0, "kd": 1.0}, *({"step": step, "kd": first} for step in range(1, 60))]
+    figure = training.loss([run("a", records=records)], style.looks(["a"]))
+    assert figure is not None and shown <= set(texts(figure))
 
 
 # the course of a training
@@ -278,12 +300,14 @@ def test_accuracy_by_samples_needs_two_budgets() -> None:
     for one, train in zip(runs, (budgets[0], budgets[0], budgets[1], budgets[1])):
         one.result.content["steps"] = train["steps"]
     found = results(*runs)
-    (groups,) = outcomes.budgets(found, outcomes.scored(found)).values()
-    assert sorted(groups) == [40, 400] and set(groups[40]) == {"a", "b"}
-    figure = outcomes.by_samples(groups, looks_of(*runs), "accuracy")
+    (curves,) = outcomes.budgets(found, outcomes.scored(found)).values()
+    assert {name: sorted(count for count, _ in curve) for name, curve in curves.items()} == {
+        "a": [40, 400], "b": [40, 400],
+    }
+    figure = outcomes.by_samples(curves, looks_of(*runs), "accuracy")
     assert figure is not None and list(figure.axes[0].lines[0].get_xdata()) == [40, 400]
     assert "test accuracy (%)" in texts(figure) and {"40", "400"} <= set(texts(figure))
-    assert outcomes.by_samples({40: groups[40]}, {}, "accuracy") is None
+    assert outcomes.by_samples({"a": [curves["a"][0]] * 2}, looks_of(*runs), "accuracy") is None
 
 
 def test_the_front_leaves_out_what_is_beaten() -> None:

@@ -32,7 +32,7 @@ def report(
     from dfkd import config, tabling
     from dfkd.report import claims as claiming
     from dfkd.report import page, results, table
-    from dfkd.report.pictures import album
+    from dfkd.report.pictures import album, outcomes
 
     if out.is_dir():
         raise ConfigError(f"'{out}' is there already", expected="a file", found="a folder", fix="choose another --out")
@@ -45,13 +45,14 @@ def report(
         fix = "run something first: dfkd run --help"
         raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
     console.print(table.rich_table(table.rows(found, missing)))
-    drawn = album.album(found)
+    scores = outcomes.scored(found)
+    drawn = album.album(found, scores)
     if pictures is not None:
         written = album.write(drawn, pictures)
         console.print(f"pictures: {len(written)} files in {pictures}", markup=False, soft_wrap=True)
     verdicts = claiming.judge(config.find_yaml(PAPERS, "claims"), found)
     told = any(verdict.verdict != claiming.NOT_RUN for verdict in verdicts)
-    page.write_page(found, missing, out, album=drawn, claims=verdicts if told else ())
+    page.write_page(found, missing, out, album=drawn, scores=scores, claims=verdicts if told else ())
     console.print(f"page: {out}", markup=False, soft_wrap=True)
 
 

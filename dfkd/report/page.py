@@ -19,7 +19,7 @@ from dfkd.report import browser, overview, table
 from dfkd.report.inspect import alarm_line
 from dfkd.report.pictures import album as albums
 from dfkd.report.pictures.album import Chapter
-from dfkd.report.pictures.outcomes import scored
+from dfkd.report.pictures.outcomes import Scores, scored
 from dfkd.report.pictures.style import svg
 from dfkd.report.results import Missing, Result
 
@@ -48,7 +48,7 @@ class Claim(Protocol):
 
 def write_page(
     results: Sequence[Result], missing: Sequence[Missing], out: Path, *, claims: Sequence[Claim] = (),
-    album: Sequence[Chapter] | None = None,
+    album: Sequence[Chapter] | None = None, scores: Scores | None = None,
 ) -> None:
     """Write the page, at once or not at all.
 
@@ -58,12 +58,13 @@ def write_page(
         out: the HTML file.
         claims: shown in a section of their own; none: there is no such section.
         album: the pictures; ``None``: all that the results give.
+        scores: of the results, from :func:`~dfkd.report.pictures.outcomes.scored`; ``None``: they are made here.
 
     Raises:
         ConfigError: a run's log is damaged.
     """
     environment = Environment(loader=PackageLoader("dfkd.report"), autoescape=True, undefined=StrictUndefined)
-    made, scores = table.rows(results, missing), scored(results)
+    made, scores = table.rows(results, missing), scored(results) if scores is None else scores
     chapters = albums.album(results, scores) if album is None else album
     script = _own("page.js")
     html = environment.get_template("page.html.j2").render(

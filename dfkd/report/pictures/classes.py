@@ -13,7 +13,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from dfkd.report.pictures.series import Run, by_strategy
-from dfkd.report.pictures.style import COLOURS, COLUMNS, legend, name_axes, name_ticks, outer, panels, rank, wrapped
+from dfkd.report.pictures.style import (
+    COLOURS, COLUMNS, TITLE_LETTERS, legend, name_axes, name_ticks, outer, panels, rank, wrapped,
+)
 from dfkd.report.results import Result
 
 NAMED = 30  # classes that get a line of their own each
@@ -35,11 +37,13 @@ def histograms(runs: Sequence[Run]) -> Figure | None:
         return None
     names = [wrapped(str(name), 22) for name in runs[0].result.content["config"]["data"]["labels"]]
     lines = len(names) if len(names) <= NAMED else NAMED / 2
-    figure, all_axes = panels(len(found), COLUMNS, 0.75 + 0.17 * max(lines, 3), sharey=True, sharex=True)
-    for axes, strategy in zip(all_axes, sorted(found, key=rank)):
+    titles = {strategy: wrapped(strategy, TITLE_LETTERS) for strategy in sorted(found, key=rank)}
+    height = 0.75 + 0.17 * max(lines, 3)
+    figure, all_axes = panels(len(found), COLUMNS, height, titles.values(), sharey=True, sharex=True)
+    for axes, (strategy, title) in zip(all_axes, titles.items()):
         _bars(axes, *found[strategy])
         _name_classes(axes, names)
-        name_axes(axes, title=wrapped(strategy, 24), x="share (%)")
+        name_axes(axes, title=title, x="share (%)")
     outer(all_axes, COLUMNS)
     all_axes[0].set_xlim(0, 105 * max(float(part.max()) for parts in found.values() for part in parts))
     marks = {
@@ -77,7 +81,7 @@ def _bars(axes: Axes, whole: Shares, early: Shares, late: Shares) -> None:
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
     """The classes from top to bottom; by number where they are too many to be named."""
     if len(names) <= NAMED:
-        name_ticks(axes, "y", names)
+        name_ticks(axes, range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
@@ -93,16 +97,16 @@ def reliability(results: Sequence[Result]) -> Figure | None:
         by_name.setdefault(result.strategy, []).append(result)
     if not by_name:
         return None
-    figure, all_axes = panels(len(by_name), COLUMNS, 1.9, sharex=True, sharey=True)
+    pools = {name: pooled([run.content["student"]["reliability"] for run in runs]) for name, runs in by_name.items()}
+    titles = [f"{wrapped(n, TITLE_LETTERS)}\n(error {100 * expected_error(bins):.1f})" for n, bins in pools.items()]
+    figure, all_axes = panels(len(by_name), COLUMNS, 1.7, titles, sharex=True, sharey=True)
     teacher = pooled([known[0].content["teacher"]["reliability"]])
     handles: dict[str, Any] = {}
-    for axes, (strategy, runs) in zip(all_axes, by_name.items()):
-        student = pooled([run.content["student"]["reliability"] for run in runs])
+    for axes, title, student in zip(all_axes, titles, pools.values()):
         handles["perfectly calibrated"], = axes.plot([0, 100], [0, 100], color="#999999", linewidth=0.8)
         handles["teacher"] = _curve(axes, teacher, "#000000", ":")
         handles["student"] = _curve(axes, student, COLOURS[0], "-")
-        axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
-        title = f"{wrapped(strategy, 24)}\n(error {100 * expected_error(student):.1f})"
+        axes.set(xlim=(0, 103), ylim=(0, 103))
         name_axes(axes, title=title, x="confidence (%)", y="accuracy (%)")
     outer(all_axes, COLUMNS)
     legend(figure, handles)

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from dfkd.report.comparison import entries
 from dfkd.report.pictures.series import samples_of
-from dfkd.report.pictures.style import COLUMNS, SMALL, Look, legend, name_axes, name_ticks, panels, rank, wrapped
+from dfkd.report.pictures.style import (
+    COLUMNS, SMALL, TITLE_LETTERS, Look, legend, name_axes, name_ticks, panels, rank, wrapped,
+)
 from dfkd.report.results import Result
 from dfkd.report.table import CEILING, FLOOR, Setting, gap_closed, mean_score
 
@@ -38,6 +40,8 @@ class Scored:
 
 
 Scores = dict[Setting, dict[str, Scored]]
+Budget = tuple[int, Scored]
+"""Pseudo samples drawn, and the score that they gave."""
 
 
 def scored(results: Sequence[Result]) -> Scores:
@@ -101,29 +105,38 @@ def gaps(scores: Mapping[str, Mapping[str, Scored]], looks: Mapping[str, Look]) 
         return None
     strategies = sorted({name for found in shown.values() for name in found}, key=lambda name: _mean_gap(name, shown))
     names = [wrapped(name, 30) for name in strategies]
-    lines = max(name.count("\n") + 1 for name in names)
-    figure, all_axes = panels(len(shown), COLUMNS, 0.7 + 0.2 * lines * max(2, len(names)), sharey=True)
-    for axes, (title, found) in zip(all_axes, shown.items()):
-        for place, strategy in enumerate(strategies):
+    lines = [name.count("\n") + 1 for name in names]
+    places = [sum(lines[:number]) + own / 2 for number, own in enumerate(lines)]  # long names take more room
+    titles = [_title(title, scores[title]) for title in shown]
+    figure, all_axes = panels(len(shown), COLUMNS, 0.6 + 0.2 * max(2, sum(lines)), titles, sharey=True)
+    for number, (axes, title, found) in enumerate(zip(all_axes, titles, shown.values())):
+        for place, strategy in zip(places, strategies):
             if strategy in found:
                 _dot(axes, place, found[strategy], looks[strategy])
-        width = 100 * (scores[title][CEILING].mean - scores[title][FLOOR].mean)
-        _frame(axes, f"{wrapped(title, 24)}\n({width:.1f} points)", names)
-    for number, axes in enumerate(all_axes):  # every data set has a scale of its own
-        axes.tick_params(labelleft=number % COLUMNS == 0)
+        _frame(axes, title)
+        name_ticks(axes, places, names)
+        axes.tick_params(labelleft=number % COLUMNS == 0)  # every data set has a scale of its own, below
+        axes.set_ylim(0, sum(lines))
     figure.supxlabel("gap between floor (0) and ceiling (100) that is closed (%)", fontsize=SMALL + 0.5)
     return figure
 
 
+def _title(name: str, found: Mapping[str, Scored]) -> str:
+    width = 100 * (found[CEILING].mean - found[FLOOR].mean)
+    return f"{wrapped(name, TITLE_LETTERS)}\n({width:.1f} points)"
+
+
 def _mean_gap(name: str, shown: Mapping[str, Mapping[str, Any]]) -> float:
-    return statistics.fmean(found[name][0] for found in shown.values() if name in found)
+    """To sort by; a data set that hardly has a gap counts no more than the scale shows of it."""
+    low, high = (value / 100 for value in SCALE)
+    return statistics.fmean(min(max(found[name][0], low), high) for found in shown.values() if name in found)
 
 
-def _dot(axes: Axes, place: int, gap: tuple[float, float, float], look: Look) -> None:
+def _dot(axes: Axes, place: float, gap: tuple[float, float, float], look: Look) -> None:
     """A dot with its interval; where it is beyond the scale, an arrow to it with its number."""
     mean, low, high = (100 * value for value in gap)
     axes.plot([low, high], [place, place], color=look.colour, linewidth=1.8, solid_capstyle="butt")
-    axes.plot([mean], [place], color=look.colour, marker=look.marker, markersize=6, markeredgecolor="white")
+    axes.plot([mean], [place], color=look.colour, marker=look.marker, markersize=6.5, markeredgecolor="white", mew=0.5)
     if not SCALE[0] <= mean <= SCALE[1]:
         below = mean < SCALE[0]
         axes.annotate(
@@ -134,56 +147,52 @@ def _dot(axes: Axes, place: int, gap: tuple[float, float, float], look: Look) ->
         )
 
 
-def _frame(axes: Axes, title: str, names: Sequence[str]) -> None:
-    """Title, scale, the marks of floor and ceiling, and the strategies' names."""
+def _frame(axes: Axes, title: str) -> None:
+    """Title, scale, and the marks of floor and ceiling."""
     axes.axvline(0, color="#666666", linewidth=1.0, linestyle=(0, (4, 2)))
     axes.axvline(100, color="#000000", linewidth=1.0)
     low, high = axes.get_xlim()
-    axes.set(xlim=(max(SCALE[0], min(-10, low)), min(SCALE[1], max(110, high))), ylim=(-0.6, len(names) - 0.4))
-    name_ticks(axes, "y", names)
+    axes.set_xlim(max(SCALE[0], min(-10, low)), min(SCALE[1], max(110, high)))
     name_axes(axes, title=title)
 
 
-def by_samples(groups: Mapping[int, Mapping[str, Scored]], looks: Mapping[str, Look], metric: str) -> Figure | None:
+def by_samples(curves: Mapping[str, Sequence[Budget]], looks: Mapping[str, Look], metric: str) -> Figure | None:
     """The score against the number of pseudo samples, over runs of different budgets.
 
     Args:
-        groups: number of samples -> strategy -> score.
+        curves: strategy -> its budgets.
         looks: of the strategies.
         metric: name of the score.
 
     Returns:
-        ``None`` where no strategy was run with two budgets.
+        ``None`` where no strategy was run with two numbers of samples.
     """
-    curves: dict[str, list[tuple[int, Scored]]] = defaultdict(list)
-    for count in sorted(groups):
-        for name, entry in groups[count].items():
-            curves[name].append((count, entry))
-    if max(map(len, curves.values()), default=0) < 2:
+    if max((len({count for count, _ in curve}) for curve in curves.values()), default=0) < 2:
         return None
     figure, (axes,) = panels(1, 1, 3.0)
     handles = {}
     for name in sorted(curves, key=rank):
-        x, look = [count for count, _ in curves[name]], looks[name]
-        low, mean, high = ([100 * getattr(e, part) for _, e in curves[name]] for part in ("low", "mean", "high"))
+        look, curve = looks[name], sorted(curves[name], key=lambda budget: budget[0])
+        x = [count for count, _ in curve]
+        low, mean, high = ([100 * getattr(score, part) for _, score in curve] for part in ("low", "mean", "high"))
         handles[name], = axes.plot(x, mean, color=look.colour, linestyle=look.style, marker=look.marker, markersize=5)
         axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
-    counts = sorted(groups)
+    counts = sorted({count for curve in curves.values() for count, _ in curve})
     if counts[-1] > 8 * counts[0]:
         axes.set_xscale("log")
-        axes.set_xticks(counts, [f"{count:,}" for count in counts], minor=False)
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
         axes.minorticks_off()
     name_axes(axes, x="pseudo samples drawn for the training", y=f"test {METRICS.get(metric, metric)} (%)")
     legend(figure, handles)
     return figure
 
 
-def budgets(results: Sequence[Result], scores: Scores) -> dict[tuple[str, str, str, str], dict[int, dict[str, Scored]]]:
-    """Data set, teacher, student and test -> pseudo samples drawn -> strategy -> score."""
-    found: dict[tuple[str, str, str, str], dict[int, dict[str, Scored]]] = defaultdict(dict)
-    for result in results:
-        data, teacher, student, _, test = setting = result.setting
-        count, own = samples_of(result), scores.get(setting, {})
-        if count and result.strategy in own:
-            found[data, teacher, student, test].setdefault(count, {})[result.strategy] = own[result.strategy]
-    return dict(found)
+def budgets(results: Sequence[Result], scores: Scores) -> dict[tuple[str, str, str, str], dict[str, list[Budget]]]:
+    """Data set, teacher, student and test -> strategy -> the budgets that it was run with."""
+    found: dict[tuple[str, str, str, str], dict[str, list[Budget]]] = defaultdict(lambda: defaultdict(list))
+    firsts = {(result.setting, result.strategy): result for result in reversed(results)}
+    for ((data, teacher, student, _, test), strategy), result in firsts.items():
+        count, score = samples_of(result), scores.get(result.setting, {}).get(strategy)
+        if count and score is not None:
+            found[data, teacher, student, test][strategy].append((count, score))
+    return {key: dict(curves) for key, curves in found.items()}

@@ -21,7 +21,7 @@ COSTS = {
     "multiply_adds": "multiply-adds of one text, as a share of the teacher's",
 }
 POINT = 1 / 72  # inches
-APART = 4.5  # points between the strategies of one student
+APART, SPREAD = 4.5, 40.0  # points between the strategies of one student, and over all of them
 NEAR = 0.04  # of the axis: labels that are nearer stand above each other
 
 
@@ -118,14 +118,15 @@ def _dots(
     """A dot with its interval for each, those of one student side by side; returns what a legend shows."""
     handles = {}
     strategies = sorted({student.strategy for student in students}, key=rank)
+    apart = min(APART, SPREAD / len(strategies)) * POINT
     for student in students:
         look, score = looks[student.strategy], student.score
-        aside = (strategies.index(student.strategy) - (len(strategies) - 1) / 2) * APART * POINT
+        aside = (strategies.index(student.strategy) - (len(strategies) - 1) / 2) * apart
         place = axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans)
         interval = [100 * score.low, 100 * score.high]
         axes.plot([student.cost] * 2, interval, color=look.colour, linewidth=1.2, transform=place)
         dot, = axes.plot([student.cost], [100 * score.mean], color=look.colour, marker=look.marker, transform=place)
-        dot.set(markersize=7, markeredgecolor="white", linestyle="")
+        dot.set(markersize=7, markeredgecolor="white", markeredgewidth=0.5, linestyle="")
         handles[student.strategy] = dot
         axes.update_datalim([(student.cost, value) for value in interval])  # shifted lines do not count by themselves
     return {strategy: handles[strategy] for strategy in strategies}

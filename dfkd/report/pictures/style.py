@@ -14,6 +14,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from dfkd.report.table import CEILING, FLOOR
@@ -22,12 +23,15 @@ from dfkd.report.table import CEILING, FLOOR
 # and markers tell the curves apart in print, and a curve of one point is nothing but its marker.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 STYLES = ("-", "--", "-.", (0, (1, 1)))
-MARKERS = ("o", "s", "^", "D", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "P", "X", "<")
 WIDTH = 6.6  # inches: a page of A4 or letter between its margins; two side by side on a wide screen
 SMALL = 8  # points
 INCH_PER_LETTER = 0.075  # of SMALL, on the wide side
+INCH_PER_LINE = 0.17
 LINES_OF_A_NAME = 6
-COLUMNS = 4
+COLUMNS = 4  # of small panels; a title of so many letters is no wider than one
+TITLE_LETTERS = 17
+LEGEND_LETTERS = 21  # three columns of these fit
 MARKS = 8
 CROWDED = 8
 
@@ -64,21 +68,21 @@ def wrapped(name: str, letters: int) -> str:
 
 
 def panels(
-    count: int, columns: int, height: float, width: float = WIDTH, top: float = 0.3, **more: Any
+    count: int, columns: int, height: float, titles: Iterable[str] = (), **more: Any
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` axes in a grid.
 
     Args:
         count: of axes, at least one.
         columns: at most.
-        height: of a row, inches.
-        width: of the figure, inches.
-        top: further height, for labels that are there once.
+        height: of a row, inches, with a title of one line.
+        titles: that the axes will get; rows are higher by further lines.
         more: for ``Figure.subplots``.
     """
     columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width, rows * height + top), layout="constrained")
+    rows, further = math.ceil(count / columns), max((title.count("\n") for title in titles), default=0)
+    size = WIDTH, 0.3 + rows * (height + INCH_PER_LINE * further)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.06))
     grid = figure.subplots(rows, columns, squeeze=False, **more)
     axes = list(grid.flat)
     for empty in axes[count:]:
@@ -117,14 +121,13 @@ def name_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
     """Title and labels of axes, as they are; empty ones are left out."""
     for setter, text in ((axes.set_title, title), (axes.set_xlabel, x), (axes.set_ylabel, y)):
         if text:
-            plain(setter(text, fontsize=SMALL + (0.5 if setter is not axes.set_title else 1)))
+            plain(setter(text, fontsize=SMALL + 0.5))
 
 
-def name_ticks(axes: Axes, which: str, names: Sequence[str]) -> None:
-    """Names at 0, 1, 2, ... of the ``x`` or the ``y`` axis."""
-    axis = getattr(axes, f"{which}axis")
-    axis.set_ticks(range(len(names)), names)
-    for text in axis.get_ticklabels():
+def name_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Names at places of the y axis, as they are."""
+    axes.set_yticks(list(places), list(names))
+    for text in axes.get_yticklabels():
         plain(text)
 
 
@@ -137,12 +140,13 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
     """
     if not handles:
         return
-    names = [wrapped(name, 40) for name in handles]
+    names = [wrapped(name, LEGEND_LETTERS) for name in handles]
     lines = [name.split("\n") for name in names]
     longest = max(len(line) for each in lines for line in each)
     columns = max(1, min(int(figure.get_figwidth() / (0.6 + INCH_PER_LETTER * longest)), len(names)))
-    height = 0.15 + 0.17 * math.ceil(len(names) / columns) * max(len(each) for each in lines)
-    figure.set_figheight(figure.get_figheight() + height)
+    rows = math.ceil(len(names) / columns)
+    highest = max(sum(map(len, lines[start : start + rows])) for start in range(0, len(lines), rows))
+    figure.set_figheight(figure.get_figheight() + 0.15 + INCH_PER_LINE * highest)
     made = figure.legend(
         list(handles.values()), names, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False,
         handlelength=3.2,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from dfkd.report.pictures.series import Point, Run, Series, by_strategy, course, fact, samples_by
 from dfkd.report.pictures.style import MARKS, Look, crowds, legend, name_axes, outer, panels
@@ -42,10 +43,15 @@ def loss(runs: Sequence[Run], looks: Mapping[str, Look]) -> Figure | None:
     figure = _lines(_curves(runs, fact("kd")), looks, "student step", "distillation loss", yscale="log")
     for axes in figure.axes if figure is not None else ():
         low, high = axes.get_ylim()
-        plain = FuncFormatter(lambda value, _: f"{value:g}")  # the usual exponents are too small to be read in print
-        axes.yaxis.set_major_formatter(plain)
-        axes.yaxis.set_minor_formatter(NullFormatter() if high > 10 * low else plain)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        digits = "25" if high > 3 * low else "123456789"
+        axes.yaxis.set_minor_formatter(FuncFormatter(partial(_between, "" if high > 100 * low else digits)))
     return figure
+
+
+def _between(digits: str, value: float, _: object) -> str:
+    """A label between powers of ten, for some first digits; the usual exponents are too small to be read in print."""
+    return f"{value:g}" if f"{value:.0e}"[0] in digits else ""
 
 
 def prompter(runs: Sequence[Run], looks: Mapping[str, Look]) -> Figure | None:
