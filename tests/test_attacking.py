@@ -60,6 +60,7 @@ def no_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # what it does
 
+@pytest.mark.slow
 def test_a_run_is_attacked_and_told_of(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["dfkd", "attack", str(run), *LOOSE, "--attack", "characters", "--items", "10"])
     monkeypatch.setattr(console.console, "_width", 240)
@@ -115,6 +116,7 @@ def test_finished_attacks_are_skipped_and_other_settings_are_other_entries(
     assert shorter["teacher"]["accuracy"] < entries[0]["results"]["teacher"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_attack_goes_on_and_results_may_stand_elsewhere(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_an_interrupted_attack_goes_on_and_results_may_stand_elsewhere(
     assert not list((run / "adversarial").glob("*.partial.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_teacher_may_have_moved(run: Path, toy_teacher: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(toy_teacher, tmp_path / "moved")
     config = run / "config.yaml"
@@ -214,6 +217,7 @@ def test_one_process_at_a_time(run: Path, no_queries: None) -> None:
         attack(run)
 
 
+@pytest.mark.slow
 def test_of_pairs_the_last_column_is_changed(toy_teacher: Path, tmp_path: Path, toy_data: Any) -> None:
     (tmp_path / "pairs.csv").write_text("a,b,label\nheavy rain,hail and sleet,0\ngarlic soup,apple pie,1\n")
     (tmp_path / "pairs.yaml").write_text(

@@ -78,8 +78,12 @@ def killed_run(overrides: list[str] | RunConfig, step: int) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
+EVERY_TIME = {  # one of each kind of state; the others are slow
+    ("as_dfd", "truncated"), ("as_dfd", "bilstm"), ("prompt_rl", "truncated"), ("keyword_prompt", "truncated"),
+    ("mixture", "truncated"), ("dafl", "truncated"), ("random_tokens", "pretrained"),
+}
 COMBINATIONS = [
-    (strategy, student)
+    pytest.param(strategy, student, marks=[] if (strategy, student) in EVERY_TIME else pytest.mark.slow)
     for strategy in registry.available()
     for student in students.STUDENTS.available()
     if student == "truncated" or strategy == "random_tokens" or (student != "pretrained" and strategy == "as_dfd")

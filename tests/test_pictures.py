@@ -101,6 +101,7 @@ def test_no_text_is_smaller_than_8_points() -> None:
         assert sizes and min(map(float, sizes)) >= 8
 
 
+@pytest.mark.slow
 def test_nothing_is_cut_off() -> None:
     name = "mixture,parts=keywords_and_words,schedule=embeddings_come_late,weights=1_2"
     runs = [run(f"{name}{number}", records=log()) for number in range(3)]
@@ -116,6 +117,7 @@ def test_nothing_is_cut_off() -> None:
         assert bounds.x0 > -0.01 and bounds.y0 > -0.01 and bounds.x1 < width + 0.01 and bounds.y1 < height + 0.01
 
 
+@pytest.mark.slow
 def test_dollar_signs_in_names_are_no_formulas() -> None:
     runs = [run(r"a=$\nosuch$", records=log())]
     runs[0].result.content["config"]["data"]["labels"] = [r"$\frac$", "b"]
@@ -225,6 +227,7 @@ def test_no_bar_is_cut_off() -> None:
     assert figure is not None and all(axes.get_xlim()[1] > 100 for axes in figure.axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 150])
 def test_many_classes_are_not_named(count: int) -> None:
     one = run("a", records=log(classes=[1] * count))

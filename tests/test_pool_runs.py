@@ -129,7 +129,7 @@ def test_more_samples_are_added_to_a_pool(given: list[str], tmp_path: Path) -> N
     assert len({plain(row["text"]) for row in after}) == 64
 
 
-@pytest.mark.parametrize("at", [1, 3, 4])
+@pytest.mark.parametrize("at", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_a_pool_goes_on_to_the_same_bytes(given: list[str], tmp_path: Path, at: int, monkeypatch: Any) -> None:
     make(given, out=tmp_path / "whole")
     honest, calls = RandomTokens.synthesize, iter(range(100))
@@ -167,7 +167,7 @@ def killed_pool(overrides: list[str], batches: int) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("batches", [1, 5, 6])  # before the first checkpoint, between two, and right after one
+@pytest.mark.parametrize("batches", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6))])  # before the first checkpoint, between two, and right after one
 def test_a_pool_survives_kill_9(given: list[str], tmp_path: Path, batches: int) -> None:
     make(given, out=tmp_path / "whole", samples=64)
     assert killed_pool([*given, "samples=64"], batches) == signal.SIGKILL
@@ -311,6 +311,7 @@ def test_a_pool_costs_the_tokens_that_were_drawn_for_it(
     assert pipeline.run(pipeline.load_config(enough))["steps"] == 2
 
 
+@pytest.mark.slow
 def test_the_student_learns_the_stored_predictions(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
     more = ["train.steps=150", "train.learning_rate=3e-3", "student.init=fresh", "train.heldout=0"]
     result = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path, f"pool={toy_pool}", *more)))
@@ -458,6 +459,7 @@ def test_predictions_in_another_order_are_refused(given: list[str], toy_teacher:
         pipeline.preflight(config)
 
 
+@pytest.mark.slow
 def test_a_pool_with_more_samples_makes_another_run(given: list[str], toy_teacher: Path, tmp_path: Path) -> None:
     make(given)
     config = pipeline.load_config([

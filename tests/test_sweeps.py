@@ -318,6 +318,7 @@ def dfkd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(
     yaml: Write, tmp_path: Path, toy_pool: Path, dfkd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
