@@ -82,7 +82,7 @@ def largest_class(config: RunConfig) -> tuple[float, str]:
         raise ValueError("the run has no judge")
     classes = pool.take(range(config.train.heldout))[1].argmax(dim=1)
     counts = torch.bincount(classes, minlength=len(config.data.labels))
-    return float(counts.max() / counts.sum()), config.data.labels[int(counts.argmax())]
+    return int(counts.max()) / int(counts.sum()), config.data.labels[int(counts.argmax())]
 
 
 def _recipe(config: Mapping[str, Any]) -> tuple[str, int]:
