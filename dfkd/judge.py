@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
+import torch
+
 from dfkd import text_pool
 from dfkd.config import RunConfig
 from dfkd.errors import ConfigError
@@ -67,6 +69,20 @@ def samples(config: RunConfig) -> Pool | None:
     pool = text_pool.samples_of(place)
     pool.adopt(text_pool.finished_facts(place)["files"])
     return pool
+
+
+def largest_class(config: RunConfig) -> tuple[float, str]:
+    """The largest share of one class in what the teacher says of a run's judge, and the class's name.
+
+    Raises:
+        ValueError: the run has no judge.
+    """
+    pool = samples(config)
+    if pool is None:
+        raise ValueError("the run has no judge")
+    classes = pool.take(range(config.train.heldout))[1].argmax(dim=1)
+    counts = torch.bincount(classes, minlength=len(config.data.labels))
+    return int(counts.max()) / int(counts.sum()), config.data.labels[int(counts.argmax())]
 
 
 def _recipe(config: Mapping[str, Any]) -> tuple[str, int]:

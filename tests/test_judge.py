@@ -39,6 +39,8 @@ def test_agreement_is_measured_on_the_judge_and_the_test_split_stays_closed(
     student.train(False)
     same = (student.from_texts(batch.texts).argmax(1) == teacher_logits.argmax(1)).float().mean()
     assert result["fidelity"] == {"agreement": pytest.approx(float(same)), "samples": 20}
+    counts = teacher_logits.argmax(1).bincount(minlength=3).tolist()
+    assert judge.largest_class(config) == (max(counts) / 20, config.data.labels[counts.index(max(counts))])
     assert result["student"]["scores"] is None and result["test_items"] == 0
     accesses = tmp_path / "one" / "access.jsonl"
     assert not accesses.exists() or '"test"' not in accesses.read_text()

@@ -14,9 +14,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dfkd import config as configs
+from dfkd import judge
 from dfkd.report.front import draw_front
 from dfkd.state import write_text
 from dfkd.sweeping import study as studies
+from dfkd.sweeping.goals import AGREEMENT
 from dfkd.sweeping.spec import Sweep
 from dfkd.sweeping.work import FAILURE, REASON, folder, shown
 
@@ -59,7 +61,9 @@ def table(sweep: Sweep, found: Outcome) -> Table:
     """The best trials, or the front of several objectives."""
     several = len(sweep.objectives) > 1
     title = "trials that no other beats" if several else "best trials"
-    made = Table("trial", *(goal.name for goal in sweep.objectives), *sweep.space, box=SIMPLE_HEAD, title=title)
+    made = Table(box=SIMPLE_HEAD, title=title)
+    for heading in ("trial", *(goal.name for goal in sweep.objectives), *sweep.space):
+        made.add_column(heading.replace(".", ".\n"), overflow="fold")
     for trial in (found.best if several else found.complete)[:SHOWN]:
         values = [_number(goal.name, value) for goal, value in zip(sweep.objectives, trial.values or ())]
         made.add_row(str(trial.number), *values, *(_short(trial.params.get(key)) for key in sweep.space))
@@ -85,7 +89,7 @@ def lines(sweep: Sweep, study: Study, found: Outcome) -> list[str]:
     for trial in found.failed:
         reason = trial.user_attrs.get(REASON, "unknown")
         told.append(f"failed: trial {trial.number} ({shown(trial.params)}): {reason} (see {_failure(sweep, trial)})")
-    told += _importance(sweep, study, found)
+    told += _importance(sweep, study, found) + _floor(sweep)
     caution = sweep.caution()
     return [*told, f"note: {caution}"] if caution else told
 
@@ -108,6 +112,14 @@ def _importance(sweep: Sweep, study: Study, found: Outcome) -> list[str]:
     )
     named = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
     return [f"share of the variance of {goal.name} (fANOVA, {len(found.complete)} trials): {named}"]
+
+
+def _floor(sweep: Sweep) -> list[str]:
+    """What agreement on the judge is reached without learning anything."""
+    if sweep.plan.judge is None or AGREEMENT not in [goal.name for goal in sweep.objectives]:
+        return []
+    share, label = judge.largest_class(sweep.first)
+    return [f"to compare: a student that always answers '{label}' agrees with the teacher on {share:.4f} of the judge"]
 
 
 def write(sweep: Sweep, found: Outcome) -> list[Path]:

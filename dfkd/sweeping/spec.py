@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Mapping, Optional, Sequence
@@ -18,6 +19,7 @@ from dfkd.sweeping.space import Choices, Dimension, Range, read_space
 SWEEPS = "experiments/sweeps"
 TRIALS = "trials"
 OWN = ("run", "runs")
+PLAIN = re.compile(r"[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Plan:
         startup: trials drawn at random before the sampler learns from those that ended.
         pruner: ``median`` ends a trial whose agreement is below the median of the earlier ones at the same step.
         prune_after: trials that must have ended before one is pruned.
-        prune_from: student steps that every trial is given.
+        prune_from: student steps that every trial is given; ``None``: half of them. Early on a student gives one
+            answer to everything, and its agreement says which class that is, not how well it learns.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -46,13 +49,13 @@ class Plan:
     startup: int = 10
     pruner: Literal["median", "none"] = "median"
     prune_after: int = 5
-    prune_from: int = 0
+    prune_from: Optional[int] = None
 
     def __post_init__(self) -> None:
         for name in ("trials", "startup"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
-        for name in ("prune_after", "prune_from"):
-            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        require(self.prune_after >= 0, "prune_after", "0 or more", self.prune_after)
+        require(self.prune_from is None or self.prune_from >= 0, "prune_from", "0 or more", self.prune_from)
         require(0 <= self.seed < 2**32, "seed", "0 or more, below 2^32", self.seed)
         require(bool(self.search), "search", "a mapping of settings to ranges or choices", self.search)
 
@@ -81,6 +84,11 @@ class Sweep:
     def prunes(self) -> bool:
         """Whether trials may be ended early: agreement is all that is known of a trial on its way."""
         return self.plan.pruner != "none" and [objective.name for objective in self.objectives] == [AGREEMENT]
+
+    @property
+    def prune_from(self) -> int:
+        """Student steps before a trial may be ended."""
+        return self.first.train.steps // 2 if self.plan.prune_from is None else self.plan.prune_from
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The ``key=value`` settings of a trial."""
@@ -183,8 +191,12 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 
 def _as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Settings as the command line has them: YAML on one line, strings quoted."""
-    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    """Settings as the command line has them: YAML on one line, strings in quotes where they would be read otherwise."""
+    return [f"{key}={value if _reads_as_itself(value) else json.dumps(value)}" for key, value in values.items()]
+
+
+def _reads_as_itself(value: object) -> bool:
+    return isinstance(value, str) and bool(PLAIN.fullmatch(value)) and parse_overrides([f"v={value}"])["v"] == value
 
 
 def _probe(plan: Plan, space: Mapping[str, Dimension], path: Path) -> tuple[RunConfig, dict[str, Dimension]]:

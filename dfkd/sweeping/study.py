@@ -107,7 +107,7 @@ def _storage(database: Path) -> RDBStorage:
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     if not sweep.prunes:
         return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=sweep.plan.prune_after, n_warmup_steps=sweep.plan.prune_from)
+    return optuna.pruners.MedianPruner(n_startup_trials=sweep.plan.prune_after, n_warmup_steps=sweep.prune_from)
 
 
 def trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
