@@ -167,7 +167,8 @@ def killed_pool(overrides: list[str], batches: int) -> int:
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("batches", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6))])  # before the first checkpoint, between two, and right after one
+# before the first checkpoint, between two, and right after one
+@pytest.mark.parametrize("batches", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6))])
 def test_a_pool_survives_kill_9(given: list[str], tmp_path: Path, batches: int) -> None:
     make(given, out=tmp_path / "whole", samples=64)
     assert killed_pool([*given, "samples=64"], batches) == signal.SIGKILL
