@@ -93,7 +93,10 @@ def content(batch: PseudoBatch) -> bytes:
 # the games, on frozen models; generator_steps=0 is the no-op
 
 @pytest.mark.parametrize(
-    ("name", "term", "options"), [("modified_zskt", "kl", {}), ("dfad", "l1", {}), ("dfad", "l1", {"growth": "log"})]
+    ("name", "term", "options"), [
+        ("modified_zskt", "kl", {}), pytest.param("dfad", "l1", {}, marks=pytest.mark.slow),
+        pytest.param("dfad", "l1", {"growth": "log"}, marks=pytest.mark.slow),
+    ]
 )
 def test_the_generator_finds_where_the_models_part(
     build: Build, name: str, term: str, options: dict[str, Any]
@@ -102,6 +105,7 @@ def test_the_generator_finds_where_the_models_part(
     assert end > 1.2 * start
 
 
+@pytest.mark.slow
 def test_the_generators_loss_is_logged(build: Build) -> None:
     batch = build("modified_zskt", generator_steps=60, min_length=4, max_length=12).synthesize(32)
     assert batch.info["generator_kl_last"] > 1.2 * batch.info["generator_kl_first"] > 0

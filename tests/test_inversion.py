@@ -258,6 +258,7 @@ def test_a_two_class_head_gets_soft_targets(build: Build, teacher: Teacher, monk
     assert softness["auto"] > 0.1 and softness["min_max"] < 0.01
 
 
+@pytest.mark.slow
 def test_a_high_temperature_pushes_confident_targets_to_extremes(build: Build, teacher: Teacher) -> None:
     def largest(temperature: float) -> float:
         strategy = build("modified_zskd", target_temperature=temperature, betas=[1.0], floor=0.5, guess_steps=40)
@@ -268,6 +269,7 @@ def test_a_high_temperature_pushes_confident_targets_to_extremes(build: Build, t
 
 # cmi
 
+@pytest.mark.slow
 def test_contrast_makes_samples_less_alike(build: Build, teacher: Teacher) -> None:
     def alike(weight: float, **options: Any) -> PseudoBatch:
         strategy = build(
@@ -452,6 +454,7 @@ def test_two_steps_from_a_learned_start_come_near_fifty_from_a_plain_one(
         assert measure(fast) < max(measure(batch) for batch in plain.values())
 
 
+@pytest.mark.slow
 def test_the_learned_start_alone_has_the_class_asked_for(build: Build, teacher: Teacher) -> None:
     strategy = build("fast_guess", **FEW, targets="hard")
     start, targets = strategy.guesser.start(60), strategy.guesser.targets(60)

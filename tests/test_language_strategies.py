@@ -270,6 +270,7 @@ def test_the_engine_stops_at_the_closing_quote(build: Build, tokenizer: Any) -> 
     assert unquoted.source.engine.stops == set() and "dropped_unquoted" not in unquoted.synthesize(3).info
 
 
+@pytest.mark.slow
 def test_the_teacher_labels_unless_the_prompt_shall(build: Build) -> None:
     assert build("class_prompt").synthesize(3).label_logits is None
     batch = build("class_prompt", label="prompt", smoothing=0.3).synthesize(12)
@@ -324,6 +325,7 @@ def overrides(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> Ca
     return make
 
 
+@pytest.mark.slow
 def test_labels_by_prompt_ask_the_teacher_nothing(overrides: Callable[..., list[str]], tmp_path: Path) -> None:
     queries = {}
     for label in ("teacher", "prompt"):

@@ -218,6 +218,7 @@ def test_no_option_is_forgotten() -> None:
     assert set(CHANGED) == every - {"prompt_top_p"}  # acts on the first batch: tests/test_strategies.py
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", CHANGED)
 def test_every_option_acts_on_the_prompter(build: Build, option: str) -> None:
     common: dict[str, Any] = {"learner": "ppo"} if option in ("epochs", "clip_ratio") else {}

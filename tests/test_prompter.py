@@ -417,6 +417,7 @@ def test_the_balance_term_by_hand_and_in_action() -> None:
     assert list(reward.seen) == [0, 0, 0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_the_balance_term_steers_the_policy_to_the_missing_class() -> None:
     """Words of one half of the vocabulary lead to class 0, those of the other to class 1; class 1 is rewarded less."""
     shares = {}
@@ -445,6 +446,7 @@ def test_repetition_is_what_distinct_2_lacks() -> None:
     assert rewarding.repetition([(4,), (5,), (4,)], []) == [0.5, 0, 0.5]  # single tokens
 
 
+@pytest.mark.slow
 def test_the_repetition_term_keeps_prompts_apart() -> None:
     ends = {}
     for weight in (0.0, 2.0):

@@ -204,6 +204,7 @@ def test_samples_are_spread_over_steps_and_classes() -> None:
     assert browser.chosen(records[:8], 12) == records[:8] and len(browser.chosen(records, 1)) == 1
 
 
+@pytest.mark.slow
 def test_hundreds_of_runs_share_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser, "IN_ALL", 12)
     samples = [sample(step) for step in range(30)]

@@ -181,7 +181,10 @@ def test_how_texts_are_drawn_reaches_the_engine(bench: Bench, name: str) -> None
     assert strategy.writer.source.sampling == Sampling(0.1, 1, 0.05, 9.0, 3, 7)
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
+@pytest.mark.parametrize(("name", "option"), [  # a language model's texts take their time
+    pytest.param(name, option, marks=[pytest.mark.slow] if name in WRITING else [])
+    for name in OPTIONS for option in OPTIONS[name]
+])
 def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
     # what is masked, and how, acts on the samples through an adversary on L_MASK
     common: dict[str, Any] = {"difficulty": "mask"} if option in ("mask", "mask_share", "mask_with") else {}
