@@ -62,6 +62,7 @@ def test_a_page_can_be_followed(page: str, user: User) -> None:
         user.follow(step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, steps in STEPS.items() if steps])
 def test_settings_of_commands_are_known(page: str, user: User) -> None:
     """Each command, historic ones included, is one that exists, and its settings load as they are written."""

@@ -469,6 +469,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_vllm_gives_the_same_results_interface(vllm: ModuleType, toy_language_model: Path) -> None:
     reference = str(toy_language_model)
     sampling = Sampling(1.3, 30, 0.8, 1.1, 2, 25)

@@ -360,6 +360,7 @@ LEARNER_OPTIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", LEARNER_OPTIONS)
 def test_every_option_of_the_learner_acts(option: str) -> None:
     common = {"learner": "ppo"} if option in ("epochs", "clip_ratio") else {}
