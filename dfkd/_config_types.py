@@ -251,6 +251,8 @@ class TeacherConfig:
         model: folder, hub name or ``package:DIST`` of a pre-trained encoder.
         out: folder of the finished teacher; ``None``: ``teachers/<data>-<model>``.
         limit: train on the first ``limit`` rows of the shuffled split; ``None``: all.
+        batch_order: batches hold texts of about equal length; they come ``shuffled``, or ``by_length``, from long to
+            short again and again, as transformers has it: an interrupted training then goes on with other rows.
     """
 
     model: str = ""
@@ -261,6 +263,7 @@ class TeacherConfig:
     weight_decay: float = 0.01
     warmup: float = 0.1
     limit: Optional[int] = None
+    batch_order: Literal["shuffled", "by_length"] = "shuffled"
     checkpoint_every: int = 200
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -147,17 +147,23 @@ def _settings(data: DataConfig, config: TeacherConfig) -> dict[str, Any]:
 
 def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
-    differing = sorted(key for key in settings if facts["settings"].get(key) != settings[key])
+    there = _known(facts["settings"])
+    differing = sorted(key for key in settings if there.get(key) != settings[key])
     if differing:
-        changes = "; ".join(f"{k}: {facts['settings'].get(k)!r} there, {settings[k]!r} now" for k in differing)
+        changes = "; ".join(f"{k}: {there.get(k)!r} there, {settings[k]!r} now" for k in differing)
         raise ConfigError(f"'{folder}' holds a teacher with other settings", found=changes, fix="add out=FOLDER")
     return facts
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a teacher on disk; one made before there was a choice of orders had the first."""
+    return {"batch_order": "by_length", **settings}
 
 
 def _check_work(work: Path, settings: dict[str, Any]) -> None:
     """Go on with unfinished work only where it was begun with the same settings."""
     marker = work / "settings.json"
-    if marker.is_file() and json.loads(marker.read_text()) != settings:
+    if marker.is_file() and _known(json.loads(marker.read_text())) != settings:
         fix = f"remove '{work}', or add out=FOLDER"
         raise ConfigError(f"'{work}' holds unfinished work with other settings", fix=fix)
     state.write_text(marker, json.dumps(settings))

@@ -24,6 +24,7 @@ from dfkd.errors import ConfigError
 from dfkd.models import device, preflight, sources, tiny
 from dfkd.models.classifier import TextClassifier, load_classifier, load_tokenizer
 from dfkd.models.decode import NearestTokens, token_table
+from dfkd.models.finetune import ShuffledBatches
 from dfkd.models.split import SUPPORTED, Output
 from dfkd.models.students import pretrained, registry, truncated
 from dfkd.models.students.base import Facts, StudentContext
@@ -604,6 +605,56 @@ def test_a_teacher_is_made_once(toy_encoder: Path, tmp_path: Path) -> None:
     data, settings = configs.load_teacher([*given, "seed=1"])
     with pytest.raises(ConfigError, match="other settings\n  found: seed: 0 there, 1 now\n  what to do: add out="):
         teaching.make_teacher(data, settings)
+
+
+def test_a_teacher_goes_on_to_the_same_bytes(
+    toy_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(name: str) -> bytes:
+        given = ["data=toy", f"model={toy_encoder}", f"out={tmp_path / name}", "epochs=2", "limit=37", "batch_size=8"]
+        more = ["checkpoint_every=3", "device=cpu", "precision=float32"]
+        teaching.make_teacher(*configs.load_teacher([*given, *more]), quiet=True)
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    whole, steps, step = make("whole"), [], transformers.Trainer.training_step
+
+    def breaks(self: Any, *given: Any, **named: Any) -> Any:
+        steps.append(self.state.global_step)
+        if len(steps) == 9:  # in the second epoch, two steps after a checkpoint
+            raise KeyboardInterrupt
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(transformers.Trainer, "training_step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        make("broken")
+    assert make("broken") == whole and steps == [*range(9), *range(6, 10)]
+
+
+def test_shuffled_batches_hold_every_row_once_and_lengths_together() -> None:
+    lengths = [length for length in range(1, 41) for _ in range(10)]
+    batches = ShuffledBatches(lengths, 8, seed=3)
+    drawn = []
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        rows = list(batches)
+        assert sorted(rows) == list(range(400)) == list(range(len(batches))) and rows == list(batches)
+        drawn.append([[lengths[row] for row in rows[first : first + 8]] for first in range(0, 400, 8)])
+    assert drawn[0] != drawn[1] and all(max(batch) - min(batch) <= 1 for batch in drawn[0])
+    falls = sum(after[0] < before[0] for before, after in zip(drawn[0], drawn[0][1:]))
+    assert 15 < falls < 35  # by length all would fall
+    uneven = list(ShuffledBatches([5] * 19 + [90], 8, seed=0))
+    assert sorted(uneven) == list(range(20)) and 19 not in uneven[16:]  # the smaller batch, of short rows, is last
+
+
+def test_a_teacher_made_before_there_was_a_choice_of_orders_is_known(toy_encoder: Path, tmp_path: Path) -> None:
+    small = ["data=toy", f"model={toy_encoder}", f"out={tmp_path / 't'}", "epochs=0.2", "limit=16", "device=cpu"]
+    given = [*small, "batch_order=by_length"]
+    facts = teaching.make_teacher(*configs.load_teacher(given), quiet=True)
+    del facts["settings"]["batch_order"]
+    (tmp_path / "t/teacher.json").write_text(json.dumps(facts))
+    assert teaching.make_teacher(*configs.load_teacher(given)) == facts
+    with pytest.raises(ConfigError, match="batch_order: 'by_length' there, 'shuffled' now"):
+        teaching.make_teacher(*configs.load_teacher(small))
 
 
 def test_unfinished_work_with_other_settings_is_refused(toy_encoder: Path, tmp_path: Path) -> None:
