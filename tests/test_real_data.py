@@ -15,7 +15,8 @@ def news_teacher(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """bert-tiny, fine-tuned on a part of AG News."""
     folder = tmp_path_factory.mktemp("teachers") / "ag_news"
     given = ["data=ag_news", f"model={data_root / 'bert-tiny-splade'}", f"out={folder}", "data.max_length=32"]
-    data, settings = config.load_teacher([*given, "limit=1800", "epochs=1", "learning_rate=1e-3", "device=cpu"])
+    more = ["limit=1800", "epochs=1", "learning_rate=1e-3", "batch_order=by_length", "device=cpu"]
+    data, settings = config.load_teacher([*given, *more])
     teaching.make_teacher(data, settings, quiet=True)
     return folder
 
