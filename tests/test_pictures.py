@@ -20,7 +20,7 @@ from dfkd.report.pictures.outcomes import Scored
 from dfkd.report.pictures.pareto import Student, front
 from dfkd.report.pictures.series import Run
 from dfkd.report.results import Result
-from dfkd.report.table import CEILING, FLOOR
+from dfkd.report.gap import CEILING, FLOOR
 
 ITEMS = 40
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from dfkd import pipeline
 from dfkd.errors import ConfigError
-from dfkd.report import browser, page, results, table
-from dfkd.report.pictures import album
+from dfkd.report import browser, comparison, gap, overview, page, results, table
+from dfkd.report.pictures import album, outcomes
 from dfkd.report.results import Missing, Result
 
 COST = {"parameters": 5_000_000, "parameters_without_embeddings": 1, "multiply_adds": 1, "latency": {}, "file_bytes": 1}
@@ -50,8 +51,30 @@ def test_gap_closed_is_measured_between_floor_and_ceiling() -> None:
     made = table.rows([result("real_text", 0.88), result("as_dfd", 0.86), result("random_tokens", 0.80)])
     assert [row.strategy for row in made] == ["random_tokens", "as_dfd", "real_text"]
     assert [row.cells["gap closed"] for row in made] == ["0", "75", "100"]
-    assert table.gap_closed(0.79, 0.80, 0.88) == pytest.approx(-0.125)
-    assert table.gap_closed(0.9, 0.8, 0.8) is None and table.gap_closed(0.9, None, 0.8) is None
+    assert gap.gap_closed(0.79, 0.80, 0.88) == pytest.approx(-0.125)
+    flat = table.rows([result("real_text", 0.80), result("as_dfd", 0.86), result("random_tokens", 0.80)])
+    assert {row.cells["gap closed"] for row in flat} == {"no gap"} and gap.NOTE in table.notes(flat)
+    alone = table.rows([result("as_dfd", 0.86), result("random_tokens", 0.80)])
+    assert {row.cells["gap closed"] for row in alone} == {"n/a"}
+
+
+def test_a_gap_within_its_interval_is_none_in_every_table() -> None:
+    rights = {"random_tokens": 0.5, "as_dfd": 0.7, "real_text": 0.52}
+    runs = [result(name, right, data=data) for data in ({"name": "a"}, {"name": "b"}) for name, right in rights.items()]
+    for run in runs:
+        order = numpy.random.default_rng(round(1000 * (run.score("student") or 0))).permutation(100)
+        right = order < 100 * (run.score("student") or 0)
+        run.content["test_items"] = 100
+        run.content["student"]["correct"] = numpy.packbits(right).tobytes().hex()
+    assert {row.cells["gap closed"] for row in table.rows(runs)} == {gap.NO_GAP}
+    assert gap.NO_GAP in comparison.markdown(runs) and "1000" not in comparison.markdown(runs)
+    scores = outcomes.scored(runs)
+    assert {one.gap for found in scores.values() for one in found.values()} == {None}
+    (shown,) = overview.overviews(runs, scores)
+    assert shown.rows[1][-1] == gap.NO_GAP
+    for run in runs:  # the same means of runs that do not say which items they get right: only they can tell
+        run.content["student"]["correct"] = None
+    assert cells(table.rows(runs), "as_dfd")["gap closed"] == "1000"
 
 
 def test_cells_are_means_over_seeds() -> None:

@@ -11,7 +11,7 @@ from dfkd.report._claim_scene import (
     FAILS, HOLDS, NOT_RUN, Answer, Said, Scene, all_of, counted, missing, on_the_mean, points,
 )
 from dfkd.report.statistics import difference, share
-from dfkd.report.table import CEILING, FLOOR
+from dfkd.report.gap import CEILING, FLOOR
 
 
 @dataclass(frozen=True)

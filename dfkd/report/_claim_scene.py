@@ -6,8 +6,8 @@ import zlib
 from functools import cached_property
 from typing import Callable, Literal, Mapping, NamedTuple, Sequence
 
-from dfkd.report.cells import Runs, correct_items
-from dfkd.report.results import spent
+from dfkd.report.cells import Runs
+from dfkd.report.results import correct_items, spent
 from dfkd.report.statistics import Drawn, average, difference, draw
 
 Said = Literal["holds", "fails", "not run"]

@@ -15,13 +15,14 @@ NOTES = (
     "`*`: differs from the floor on the same items (paired bootstrap, p < 0.05 after Holm's correction).",
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
     "for their number), with two seeds or more.",
-    "Gap closed: (strategy - floor) / (ceiling - floor) in %, the mean over the data sets' own gaps; in brackets each. "
-    "'no gap': floor and ceiling differ by no more than the 95 % interval of their difference.",
+    "Gap closed: (strategy - floor) / (ceiling - floor) in %, of the means over the data sets; in brackets each data "
+    "set's own. 'no gap': floor and ceiling differ by no more than the 95 % interval of their difference.",
 )
 LATEX_NOTES = (
     r"Accuracy in \%: mean over seeds $\pm$ standard deviation. $^{*}$: differs from the floor; bold: better than "
     r"every other data-free strategy (paired bootstrap over test items and seeds, $p<0.05$ after Holm's correction, "
-    r"two seeds or more). $^{\dagger}$: not data-free. (2/5): two of five runs. Gap closed in \%, mean over data sets."
+    r"two seeds or more). $^{\dagger}$: not data-free. (2/5): two of five runs. Gap closed in \%, of the means over "
+    r"the data sets."
 )
 LATEX = {  # brackets and stars as well: behind the double backslash of the line before, they would be its arguments
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

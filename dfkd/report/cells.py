@@ -10,13 +10,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
 
-import numpy
-
 from dfkd.errors import ConfigError
-from dfkd.evaluate.scores import unpacked
-from dfkd.report.results import Result, spent
-from dfkd.report.statistics import Correct, Difference, Drawn, Interval, difference, draw, holm, interval
-from dfkd.report.table import CEILING, FLOOR, gap_closed
+from dfkd.report.gap import CEILING, FLOOR, gap_closed, is_gap
+from dfkd.report.results import Result, correct_items, spent
+from dfkd.report.statistics import Difference, Drawn, Interval, difference, draw, holm, interval
 
 SIGNIFICANT = 0.05
 
@@ -29,7 +26,8 @@ class Entry:
         runs: number of seeds.
         score: mean accuracy with its 95 % interval.
         agreement: mean agreement with the teacher.
-        gap: share of the gap between floor and ceiling that is closed; ``None`` without either, or without a gap.
+        gap: share of the gap between floor and ceiling that is closed; ``None`` without either, or without a gap
+            (:func:`dfkd.report.gap.is_gap`).
         difference: from the floor, on the same items; ``None`` for the floor itself.
         p: of the difference, corrected (Holm) for the strategies compared on this data set and student.
         queries: mean teacher queries, synthesis, training and held-out samples together.
@@ -98,41 +96,22 @@ def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
     return groups
 
 
-def correct_items(runs: Sequence[Result]) -> Correct:
-    """(S, N): which run classifies which test item correctly.
-
-    Raises:
-        ConfigError: a run does not say so.
-    """
-    rows = []
-    for run in runs:
-        digits = run.content["student"].get("correct")
-        if digits is None:
-            raise ConfigError(
-                f"{run.folder} does not say which test items its student gets right",
-                expected="a run on a data set with a test split",
-                fix="compare by fidelity with 'dfkd report'; remove a run of an older version, and run it again",
-            )
-        rows.append(unpacked(digits, run.content["test_items"]))
-    return numpy.stack(rows)
-
-
 def _column(by_strategy: Runs) -> dict[str, Entry]:
     """The entries of one student on one data set."""
     drawn = draw({name: correct_items(runs) for name, runs in by_strategy.items()})
-    means = {name: one.mean for name, one in drawn.items()}
     against_floor = {
         name: difference(one, drawn[FLOOR]) for name, one in drawn.items() if name != FLOOR and FLOOR in drawn
     }
     corrected = dict(zip(against_floor, holm([found.p for found in against_floor.values()])))
     lead, p, best = _leader(by_strategy, drawn)
+    gap = FLOOR in drawn and CEILING in drawn and is_gap(by_strategy[FLOOR], by_strategy[CEILING])
     made = {}
     for name, runs in by_strategy.items():
         scores = [float(row.mean()) for row in correct_items(runs)]
         made[name] = Entry(
             runs=len(runs), score=interval(drawn[name]),
             agreement=statistics.fmean(run.content["student"]["agreement"] for run in runs),
-            gap=gap_closed(means[name], means.get(FLOOR), means.get(CEILING)),
+            gap=gap_closed(drawn[name].mean, drawn[FLOOR].mean, drawn[CEILING].mean) if gap else None,
             difference=against_floor.get(name), p=corrected.get(name),
             queries=statistics.fmean(spent(run.content["queries"]) for run in runs),
             seconds=statistics.fmean(_seconds(run.content) for run in runs),

@@ -13,7 +13,7 @@ from dfkd.report._claim_scene import FAILS, HOLDS, NOT_RUN, Answer, Column, Said
 from dfkd.report._formats import plain
 from dfkd.report.cells import grouped
 from dfkd.report.results import Result
-from dfkd.report.table import CEILING, FLOOR
+from dfkd.report.gap import CEILING, FLOOR
 
 __all__ = ["FAILS", "HOLDS", "NOT_RUN", "Verdict", "judge", "markdown", "read"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
 from dfkd.report.cells import SIGNIFICANT, Entry, entries
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, gap_closed
 from dfkd.report.results import Missing, Result
-from dfkd.report.table import CEILING, FLOOR
 
-UNKNOWN, NO_GAP = "–", "no gap"
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -152,23 +152,30 @@ class Sheet:
         )
 
     def _gap_closed(self, name: str) -> str:
-        """The mean over the data sets that have a gap, if all of those are run, and each in brackets.
-
-        Where ceiling and floor differ by no more than the interval there is no gap, and a share of it means nothing.
-        """
+        """The share of the means over all data sets, if all are run, and each data set's in brackets."""
         each = [self._share(data, name) for data in self.datas]
-        known = [share for share in each if isinstance(share, float)]
-        if name in (FLOOR, CEILING) or not known:
+        if name in (FLOOR, CEILING) or set(each) <= {UNKNOWN, NO_GAP}:
             return ""
-        shown = ", ".join(share if isinstance(share, str) else f"{100 * share:.0f}" for share in each)
-        return (f"{100 * statistics.fmean(known):.0f} " if UNKNOWN not in each else "") + f"({shown})"
+        score, floor, ceiling = (self._mean_score(one) for one in (name, FLOOR, CEILING))
+        whole = ""
+        if score is not None and floor is not None and ceiling is not None and ceiling > floor:
+            whole = f"{100 * gap_closed(score, floor, ceiling):.0f} "
+        return f"{whole}({', '.join(each)})"
 
-    def _share(self, data: str, name: str) -> float | str:
-        """The share of a data set's gap that is closed, or why there is none."""
-        ceiling, entry = self.entries.get((data, CEILING)), self.entries.get((data, name))
-        if ceiling is not None and ceiling.difference is not None and ceiling.difference.low <= 0:
+    def _mean_score(self, name: str) -> float | None:
+        """Over the data sets; ``None`` where one was not run."""
+        there = [self.entries.get((data, name)) for data in self.datas]
+        known = [entry.score.mean for entry in there if entry is not None]
+        return statistics.fmean(known) if len(known) == len(there) else None
+
+    def _share(self, data: str, name: str) -> str:
+        """The share of a data set's gap that is closed in %, or why there is none."""
+        floor, ceiling, entry = (self.entries.get((data, one)) for one in (FLOOR, CEILING, name))
+        if floor is None or ceiling is None:
+            return UNKNOWN
+        if ceiling.gap is None:
             return NO_GAP
-        return UNKNOWN if entry is None or entry.gap is None else entry.gap
+        return UNKNOWN if entry is None or entry.gap is None else f"{100 * entry.gap:.0f}"
 
 
 def sheets(

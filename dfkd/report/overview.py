@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, gap_closed
 from dfkd.report.pictures.outcomes import LEFT_OUT, METRICS, Scored, Scores
 from dfkd.report.pictures.style import rank
 from dfkd.report.results import Result
-from dfkd.report.table import CEILING, FLOOR, Setting, gap_closed, student_names
+from dfkd.report.table import Setting, student_names
 
 NOT_RUN = "not run"
 
@@ -56,7 +57,7 @@ def _overview(title: str, by_data: dict[str, dict[str, Scored]]) -> Overview:
     rows = []
     for strategy in strategies:
         cells = [_cell(found.get(strategy)) for found in by_data.values()]
-        rows.append([strategy, *cells, "" if strategy in LEFT_OUT else _gap(strategy, means)])
+        rows.append([strategy, *cells, "" if strategy in LEFT_OUT else _gap(strategy, means, by_data.values())])
     return Overview(title, ["strategy", *by_data, "gap closed, of the means (%)"], rows)
 
 
@@ -73,8 +74,10 @@ def _mean(there: Sequence[Scored | None]) -> float | None:
     return statistics.fmean(known) if len(known) == len(there) else None
 
 
-def _gap(strategy: str, means: Mapping[str, float | None]) -> str:
-    """Of the means: a mean of the data sets' own shares would be ruled by those that hardly have a gap."""
-    score = means[strategy]
-    closed = None if score is None else gap_closed(score, means.get(FLOOR), means.get(CEILING))
-    return "n/a" if closed is None else f"{100 * closed:.0f}"
+def _gap(strategy: str, means: Mapping[str, float | None], found: Iterable[Mapping[str, Scored]]) -> str:
+    """Of the means over the data sets; 'no gap' where not one of them has a gap."""
+    score, floor, ceiling = (means.get(name) for name in (strategy, FLOOR, CEILING))
+    if score is None or floor is None or ceiling is None:
+        return UNKNOWN
+    there = any(scores[strategy].gap is not None for scores in found)
+    return f"{100 * gap_closed(score, floor, ceiling):.0f}" if there and ceiling > floor else NO_GAP

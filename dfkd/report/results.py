@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+import numpy
+
 from dfkd.errors import ConfigError
+from dfkd.evaluate.scores import unpacked
+from dfkd.report.statistics import Correct
 from dfkd.runs import PARTIAL, read_jsonl
 
 NEEDED = (
@@ -127,6 +131,25 @@ class Result:
             return read_jsonl(path)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is damaged", expected="JSON lines", found=error, fix=AGAIN) from error
+
+
+def correct_items(runs: Sequence[Result]) -> Correct:
+    """(S, N), S runs and N test items: which run classifies which item correctly.
+
+    Raises:
+        ConfigError: a run does not say so.
+    """
+    rows = []
+    for run in runs:
+        digits = run.content["student"].get("correct")
+        if digits is None:
+            raise ConfigError(
+                f"{run.folder} does not say which test items its student gets right",
+                expected="a run on a data set with a test split",
+                fix="compare by fidelity with 'dfkd report'; remove a run of an older version, and run it again",
+            )
+        rows.append(unpacked(digits, run.content["test_items"]))
+    return numpy.stack(rows)
 
 
 def spent(queries: Mapping[str, int]) -> int:

@@ -16,10 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, NOTE, UNKNOWN, gap_closed, is_gap, mean_score
 from dfkd.report.results import Missing, Result, spent
 
 Setting = tuple[str, str, str, str, str]
-FLOOR, CEILING = "random_tokens", "real_text"
 NO_TEST = "no test data"
 
 
@@ -70,9 +70,10 @@ def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row
     made, students = [], student_names(results)
     for setting, by_strategy in sorted(groups.items()):
         floor, ceiling = (_reference(by_strategy, name) for name in (FLOOR, CEILING))
+        bounds = _bounds(floor, ceiling)
         variants = " and ".join(r[0].strategy for r in (floor, ceiling) if r and r[0].strategy not in (FLOOR, CEILING))
         for strategy in sorted(by_strategy, key=lambda label: _rank(by_strategy[label])):
-            cells = _cells(by_strategy[strategy], floor, ceiling)
+            cells = _cells(by_strategy[strategy], bounds)
             real = any(run.content["strategy"].get("uses_real_text") for run in by_strategy[strategy])
             cells = {"strategy": strategy, **cells}
             made.append(Row(setting[0], students[setting], strategy, cells, real=real, reference=variants))
@@ -92,20 +93,6 @@ def student_names(results: Sequence[Result]) -> dict[Setting, str]:
     return names
 
 
-def gap_closed(score: float, floor: float | None, ceiling: float | None) -> float | None:
-    """``(score - floor) / (ceiling - floor)``; ``None`` where a reference is missing or there is no gap."""
-    if floor is None or ceiling is None or ceiling <= floor:
-        return None
-    return (score - floor) / (ceiling - floor)
-
-
-def mean_score(results: Sequence[Result] | None) -> float | None:
-    """The students' mean score; ``None`` without runs or without a test split."""
-    values = [result.score("student") for result in results or ()]
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
-
-
 def _reference(by_strategy: Mapping[str, list[Result]], name: str) -> list[Result] | None:
     """The runs of the floor or the ceiling: those with its plain settings, else the first with others."""
     others = [runs for runs in by_strategy.values() if runs[0].content["strategy"]["name"] == name]
@@ -116,10 +103,18 @@ def _rank(runs: Sequence[Result]) -> tuple[int, str]:
     return {FLOOR: 0, CEILING: 2}.get(runs[0].content["strategy"]["name"], 1), runs[0].strategy
 
 
-def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result] | None) -> dict[str, str]:
+def _bounds(floor: list[Result] | None, ceiling: list[Result] | None) -> tuple[float, float] | str:
+    """The mean scores of floor and ceiling, or why there is no gap between them."""
+    low, high = mean_score(floor), mean_score(ceiling)
+    if floor is None or ceiling is None or low is None or high is None:
+        return UNKNOWN
+    return (low, high) if is_gap(floor, ceiling) else NO_GAP
+
+
+def _cells(runs: list[Result], bounds: tuple[float, float] | str) -> dict[str, str]:
     score = mean_score(runs)
     scores = [value for run in runs if (value := run.score("student")) is not None]
-    gap = gap_closed(score, mean_score(floor), mean_score(ceiling)) if score is not None else None
+    gap = bounds if isinstance(bounds, str) else f"{100 * gap_closed(score or 0.0, *bounds):.0f}"
     costs = [run.content["student"]["cost"]["parameters"] for run in runs]
     share = costs[0] / runs[0].content["teacher"]["cost"]["parameters"]
     spread = f" ± {100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
@@ -129,7 +124,7 @@ def _cells(runs: list[Result], floor: list[Result] | None, ceiling: list[Result]
         "student": _percent(score, NO_TEST) + spread,
         "agree": _mean(runs, lambda c: c["student"]["agreement"], _percent, NO_TEST),
         "fidelity": _mean(runs, lambda c: (c.get("fidelity") or {}).get("agreement"), _percent),
-        "gap closed": "n/a" if gap is None else f"{100 * gap:.0f}",
+        "gap closed": UNKNOWN if score is None else gap,
         "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
         "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
         "queries": _mean(runs, lambda c: spent(c["queries"]), lambda v, _: f"{v:,.0f}"),
@@ -168,8 +163,8 @@ def notes(made: Sequence[Row]) -> list[str]:
     said = [f"Not data-free, trained on the task's own texts: {', '.join(real)}."] if real else []
     if any(row.cells.get("student", "").startswith(NO_TEST) for row in made):
         said.append("No test data for some rows: 'fidelity', on held-out pseudo data, stands in for the scores.")
-    if any(row.cells.get("gap closed") == "n/a" for row in made):
-        said.append("Gap closed is n/a where floor or ceiling was not run, or there is no gap between them.")
+    if any(row.cells.get("gap closed") in (UNKNOWN, NO_GAP) for row in made):
+        said.append(NOTE)
     variants = dict.fromkeys((row.data, row.student, row.reference) for row in made if row.reference)
     said += [f"Gap closed of {data}, {student}, is measured by {used}." for data, student, used in variants]
     return said

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dfkd.report.comparison import entries
+from dfkd.report.gap import CEILING, FLOOR, gap_closed, is_gap, mean_score
 from dfkd.report.pictures.series import samples_of
 from dfkd.report.pictures.style import (
     COLUMNS, SMALL, TITLE_LETTERS, Look, legend, name_axes, name_ticks, panels, rank, wrapped,
 )
 from dfkd.report.results import Result
-from dfkd.report.table import CEILING, FLOOR, Setting, gap_closed, mean_score
+from dfkd.report.table import Setting
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 LEFT_OUT = (FLOOR, CEILING)
@@ -65,24 +66,23 @@ def _scored(group: Sequence[Result]) -> dict[str, Scored]:
     if not known or group[0].content["config"]["data"]["metric"] != "accuracy":
         return _without_intervals(by_strategy)
     found = {name: entry for (_, _, name), entry in entries(group).items()}
-    there = FLOOR in found and CEILING in found
-    width = found[CEILING].score.mean - found[FLOOR].score.mean if there else 0.0
     made = {}
     for name, entry in found.items():
         gap = None
-        if width > 0 and entry.difference is not None:
+        if entry.gap is not None and entry.difference is not None:
+            width = found[CEILING].score.mean - found[FLOOR].score.mean
             gap = entry.difference.mean / width, entry.difference.low / width, entry.difference.high / width
         made[name] = Scored(*entry.score, gap)
     return made
 
 
 def _without_intervals(by_strategy: Mapping[str, list[Result]]) -> dict[str, Scored]:
-    means = {name: mean_score(runs) for name, runs in by_strategy.items()}
+    means = {name: mean for name, runs in by_strategy.items() if (mean := mean_score(runs)) is not None}
+    there = FLOOR in means and CEILING in means and is_gap(by_strategy[FLOOR], by_strategy[CEILING])
     made = {}
     for name, mean in means.items():
-        if mean is not None:
-            closed = gap_closed(mean, means.get(FLOOR), means.get(CEILING))
-            made[name] = Scored(mean, mean, mean, None if closed is None else (closed, closed, closed))
+        closed = gap_closed(mean, means[FLOOR], means[CEILING]) if there else None
+        made[name] = Scored(mean, mean, mean, None if closed is None else (closed, closed, closed))
     return made
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
-from dfkd.report.table import CEILING, FLOOR
+from dfkd.report.gap import CEILING, FLOOR
 
 # Okabe and Ito's palette without its yellow, which is lost on white, and its black, which is the ceiling's. Line styles
 # and markers tell the curves apart in print, and a curve of one point is nothing but its marker.

@@ -1,0 +1,50 @@
+"""The gap between floor and ceiling, and the share of it that a strategy closes: one definition for all that is shown.
+
+Where the two differ by no more than the interval of their difference there is no gap, and a share of it means nothing.
+The share over several data sets is that of the means: a mean of their own shares would be ruled by those with hardly
+a gap.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Sequence
+
+from dfkd.report.results import Result, correct_items
+from dfkd.report.statistics import paired_difference
+
+FLOOR, CEILING = "random_tokens", "real_text"
+UNKNOWN, NO_GAP = "n/a", "no gap"
+NOTE = (
+    f"Gap closed is '{NO_GAP}' where floor and ceiling differ by no more than the 95 % interval of their difference, "
+    f"and {UNKNOWN} where one of them was not run."
+)
+
+
+def is_gap(floor: Sequence[Result], ceiling: Sequence[Result]) -> bool:
+    """Whether the ceiling is above the floor by more than the 95 % interval of their difference.
+
+    The interval needs accuracy as the data set's score, and runs that say which items they get right; without it the
+    means alone tell.
+
+    Args:
+        floor: the floor's runs, one or more, in one setting.
+        ceiling: the ceiling's, on the same test items.
+    """
+    accuracy = floor[0].content["config"]["data"]["metric"] == "accuracy"
+    if accuracy and all(run.content["student"].get("correct") for run in (*floor, *ceiling)):
+        return paired_difference(correct_items(ceiling), correct_items(floor)).low > 0
+    low, high = mean_score(floor), mean_score(ceiling)
+    return low is not None and high is not None and high > low
+
+
+def gap_closed(score: float, floor: float, ceiling: float) -> float:
+    """``(score - floor) / (ceiling - floor)``, of scores or of their means over data sets, where there is a gap."""
+    return (score - floor) / (ceiling - floor)
+
+
+def mean_score(results: Sequence[Result] | None) -> float | None:
+    """The students' mean score; ``None`` without runs or without a test split."""
+    values = [result.score("student") for result in results or ()]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
