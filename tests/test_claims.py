@@ -105,6 +105,15 @@ def test_claims_are_held_against_every_grid_and_student_that_can_tell(tmp_path: 
     assert (none.verdict, none.where, none.ours) == ("not run", "", True) and "no run of 'as_dfd'" in none.numbers[0]
 
 
+def test_runs_of_two_budgets_cannot_be_held_against_a_claim(tmp_path: Path) -> None:
+    longer = [made(name, 0.9, data="a") for name in ("as_dfd", "random_tokens")]
+    for one in longer:
+        one.content["config"]["train"]["steps"] = 999
+    claim = {"kind": "beats", "strategy": "as_dfd", "over": "random_tokens", "at_least": 2, "data": ["a", "b", "c"]}
+    (said,) = judged(tmp_path, [*RUNS, *longer], **claim)
+    assert said.verdict == "not run" and "not run: a: 'as_dfd' 0 of" in said.numbers[-1]
+
+
 def test_runs_without_test_data_say_nothing(tmp_path: Path) -> None:
     untested = [made("as_dfd", 0.9), made("random_tokens", 0.1)]
     for one in untested:

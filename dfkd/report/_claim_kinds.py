@@ -10,8 +10,8 @@ from dfkd.config import require
 from dfkd.report._claim_scene import (
     FAILS, HOLDS, NOT_RUN, Answer, Said, Scene, all_of, counted, missing, on_the_mean, points,
 )
-from dfkd.report.statistics import difference, share
-from dfkd.report.gap import CEILING, FLOOR
+from dfkd.report.statistics import share
+from dfkd.report.gap import CEILING, FLOOR, is_drawn_gap
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class GapClosed(About):
         own, floor, ceiling = (scene.mean(one, columns) for one in (name, FLOOR, CEILING))
         said = f"{name} {points(own.mean)}, {FLOOR} {points(floor.mean)}, {CEILING} {points(ceiling.mean)}"
         over = f"(mean of {scene.seeds_of((name, FLOOR, CEILING), columns)})"
-        if difference(ceiling, floor).low <= 0:
+        if not is_drawn_gap(floor, ceiling):
             no_gap = f"{said}: no gap beyond its interval, another student must tell {over}"
             return Answer(NOT_RUN, (no_gap, *missing(lacking)))
         closed = share(own, floor, ceiling)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import cached_property
 from typing import Callable, Literal, Mapping, NamedTuple, Sequence
 
-from dfkd.report.cells import Runs
-from dfkd.report.results import correct_items, spent
-from dfkd.report.statistics import Drawn, average, difference, draw
+from dfkd.report.cells import Runs, drawn_of
+from dfkd.report.results import spent
+from dfkd.report.statistics import Drawn, average, difference
 
 Said = Literal["holds", "fails", "not run"]
 HOLDS: Said = "holds"
@@ -30,7 +29,7 @@ class Column:
     """The runs of one data set, by strategy, and a bootstrap of all of them.
 
     Args:
-        data: the data set's name; the seed of the resampling comes from it, so that data sets vary independently.
+        data: the data set's name.
         runs: strategy -> its runs.
     """
 
@@ -40,8 +39,7 @@ class Column:
     @cached_property
     def drawn(self) -> dict[str, Drawn]:
         """Strategy -> its bootstrap."""
-        correct = {name: correct_items(runs) for name, runs in self.runs.items()}
-        return draw(correct, seed=zlib.crc32(self.data.encode()))
+        return drawn_of(self.data, self.runs)
 
     def queries(self, strategy: str) -> float:
         """Mean teacher queries of a run."""

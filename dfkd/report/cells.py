@@ -6,12 +6,13 @@ Shapes: S seeds (runs), N test items.
 from __future__ import annotations
 
 import statistics
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from dfkd.errors import ConfigError
-from dfkd.report.gap import CEILING, FLOOR, gap_closed, is_gap
+from dfkd.report.gap import CEILING, FLOOR, gap_closed, is_drawn_gap
 from dfkd.report.results import Result, correct_items, spent
 from dfkd.report.statistics import Difference, Drawn, Interval, difference, draw, holm, interval
 
@@ -27,11 +28,12 @@ class Entry:
         score: mean accuracy with its 95 % interval.
         agreement: mean agreement with the teacher.
         gap: share of the gap between floor and ceiling that is closed; ``None`` without either, or without a gap
-            (:func:`dfkd.report.gap.is_gap`).
+            (:mod:`dfkd.report.gap`).
         difference: from the floor, on the same items; ``None`` for the floor itself.
         p: of the difference, corrected (Holm) for the strategies compared on this data set and student.
         queries: mean teacher queries, synthesis, training and held-out samples together.
         seconds: mean seconds of synthesis and training.
+        drawn: the accuracy's bootstrap, of the same items as those of the others on this data set.
         deviation: standard deviation of the accuracy over seeds; ``None`` with one seed.
         tokens: mean tokens that a language model wrote; ``None`` where a run does not tell.
         data_free: whether no run saw a text of the task.
@@ -48,6 +50,7 @@ class Entry:
     p: float | None
     queries: float
     seconds: float
+    drawn: Drawn
     deviation: float | None = None
     tokens: float | None = None
     data_free: bool = True
@@ -71,7 +74,7 @@ def entries(results: Sequence[Result]) -> Entries:
     """
     made: Entries = {}
     for (student, data), by_strategy in grouped(results).items():
-        made.update({(student, data, name): entry for name, entry in _column(by_strategy).items()})
+        made.update({(student, data, name): entry for name, entry in _column(data, by_strategy).items()})
     return made
 
 
@@ -96,15 +99,24 @@ def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
     return groups
 
 
-def _column(by_strategy: Runs) -> dict[str, Entry]:
+def drawn_of(data: str, by_strategy: Runs) -> dict[str, Drawn]:
+    """A bootstrap of all runs on a data set: strategy -> its accuracy.
+
+    The seed of the resampling comes from the data set's name, so that data sets vary independently.
+    """
+    correct = {name: correct_items(runs) for name, runs in by_strategy.items()}
+    return draw(correct, seed=zlib.crc32(data.encode()))
+
+
+def _column(data: str, by_strategy: Runs) -> dict[str, Entry]:
     """The entries of one student on one data set."""
-    drawn = draw({name: correct_items(runs) for name, runs in by_strategy.items()})
+    drawn = drawn_of(data, by_strategy)
     against_floor = {
         name: difference(one, drawn[FLOOR]) for name, one in drawn.items() if name != FLOOR and FLOOR in drawn
     }
     corrected = dict(zip(against_floor, holm([found.p for found in against_floor.values()])))
     lead, p, best = _leader(by_strategy, drawn)
-    gap = FLOOR in drawn and CEILING in drawn and is_gap(by_strategy[FLOOR], by_strategy[CEILING])
+    gap = FLOOR in drawn and CEILING in drawn and is_drawn_gap(drawn[FLOOR], drawn[CEILING])
     made = {}
     for name, runs in by_strategy.items():
         scores = [float(row.mean()) for row in correct_items(runs)]
@@ -114,7 +126,7 @@ def _column(by_strategy: Runs) -> dict[str, Entry]:
             gap=gap_closed(drawn[name].mean, drawn[FLOOR].mean, drawn[CEILING].mean) if gap else None,
             difference=against_floor.get(name), p=corrected.get(name),
             queries=statistics.fmean(spent(run.content["queries"]) for run in runs),
-            seconds=statistics.fmean(_seconds(run.content) for run in runs),
+            seconds=statistics.fmean(run.seconds for run in runs), drawn=drawn[name],
             deviation=statistics.stdev(scores) if len(scores) > 1 else None,
             tokens=_mean_if_known(runs, lambda run: run.tokens), data_free=data_free(name, runs),
             lead=p if name == lead else None, best=best and name == lead,
@@ -138,10 +150,6 @@ def _leader(by_strategy: Runs, drawn: Mapping[str, Drawn]) -> tuple[str | None, 
     lead = max(free, key=lambda name: drawn[name].mean)
     found = holm([difference(drawn[lead], drawn[name]).p for name in free if name != lead])
     return lead, max(found), max(found) < SIGNIFICANT and all(len(runs) > 1 for runs in free.values())
-
-
-def _seconds(content: Mapping[str, Any]) -> float:
-    return float(content["seconds"]["train"] + content["seconds"].get("heldout", 0.0))
 
 
 def _mean_if_known(runs: Sequence[Result], of: Callable[[Result], float | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -12,8 +13,8 @@ from dfkd.report._claim_kinds import KINDS, Claim
 from dfkd.report._claim_scene import FAILS, HOLDS, NOT_RUN, Answer, Column, Said, Scene
 from dfkd.report._formats import plain
 from dfkd.report.cells import grouped
-from dfkd.report.results import Result
 from dfkd.report.gap import CEILING, FLOOR
+from dfkd.report.results import Result
 
 __all__ = ["FAILS", "HOLDS", "NOT_RUN", "Verdict", "judge", "markdown", "read"]
 
@@ -47,10 +48,11 @@ def judge(path: Path, results: Sequence[Result]) -> list[Verdict]:
 
     Args:
         path: of the YAML with the claims.
-        results: runs of any grids.
+        results: runs of any grids. Where runs of one grid, student and data set differ in teacher, budget or test,
+            as single runs may, claims are not held against them.
 
     Raises:
-        ConfigError: the file is malformed, or runs of one grid differ in teacher, budget or test.
+        ConfigError: the file is malformed.
     """
     claims, places = read(path), _places(results)
     return [verdict for claim in claims for verdict in _verdicts(claim, places)]
@@ -96,7 +98,10 @@ def _places(results: Sequence[Result]) -> dict[Place, dict[str, Column]]:
     for grid, own in by_grid.items():
         # runs without test data can say nothing of accuracies; those of other grids can
         tested = [result for result in own if result.content["student"].get("correct") is not None]
-        for (student, data), runs in grouped(tested).items():
+        settings = {result.setting for result in tested}
+        number = Counter((data, student) for data, _, student, _, _ in settings)
+        alike = [result for result in tested if number[result.setting[0], result.setting[2]] == 1]
+        for (student, data), runs in grouped(alike).items():
             places.setdefault((grid, student), {})[data] = Column(data, runs)
     return places
 

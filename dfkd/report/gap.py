@@ -11,7 +11,7 @@ import statistics
 from typing import Sequence
 
 from dfkd.report.results import Result, correct_items
-from dfkd.report.statistics import paired_difference
+from dfkd.report.statistics import Drawn, average, difference, paired_difference
 
 FLOOR, CEILING = "random_tokens", "real_text"
 UNKNOWN, NO_GAP = "n/a", "no gap"
@@ -36,6 +36,23 @@ def is_gap(floor: Sequence[Result], ceiling: Sequence[Result]) -> bool:
         return paired_difference(correct_items(ceiling), correct_items(floor)).low > 0
     low, high = mean_score(floor), mean_score(ceiling)
     return low is not None and high is not None and high > low
+
+
+def is_drawn_gap(floor: Drawn, ceiling: Drawn) -> bool:
+    """The same of one bootstrap, of a data set or of the means over several."""
+    return difference(ceiling, floor).low > 0
+
+
+def mean_gap_closed(own: Sequence[Drawn], floor: Sequence[Drawn], ceiling: Sequence[Drawn]) -> float | None:
+    """The share that is closed of the gap between the means over data sets; ``None``: there is no gap between them.
+
+    Args:
+        own: the strategy's bootstrap of each data set.
+        floor: the floor's.
+        ceiling: the ceiling's.
+    """
+    score, low, high = average(own), average(floor), average(ceiling)
+    return gap_closed(score.mean, low.mean, high.mean) if is_drawn_gap(low, high) else None
 
 
 def gap_closed(score: float, floor: float, ceiling: float) -> float:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
 from dfkd.report.cells import SIGNIFICANT, Entry, entries
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, gap_closed
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed
 from dfkd.report.results import Missing, Result
+from dfkd.report.statistics import Drawn
 
 UNKNOWN = "–"
 
@@ -130,13 +131,14 @@ class Sheet:
     def _line(self, name: str) -> Line:
         row = [self.entries.get((data, name)) for data in self.datas]
         there = [entry for entry in row if entry is not None]
+        costed = there if len(there) == len(row) else []  # of other data sets they would be other means
         return Line(
             name, data_free=name != CEILING and all(entry.data_free for entry in there), seeds=_seeds(row),
             cells=tuple(self._cell(data, name) for data in self.datas), gap_closed=self._gap_closed(name),
-            agreement=_mean([100 * entry.agreement for entry in there], ".1f"),
-            queries=_mean([entry.queries for entry in there], ",.0f"),
-            tokens=_mean([entry.tokens for entry in there], ",.0f"),
-            seconds=_mean([entry.seconds for entry in there], ".0f"),
+            agreement=_mean([100 * entry.agreement for entry in costed], ".1f"),
+            queries=_mean([entry.queries for entry in costed], ",.0f"),
+            tokens=_mean([entry.tokens for entry in costed], ",.0f"),
+            seconds=_mean([entry.seconds for entry in costed], ".0f"),
         )
 
     def _cell(self, data: str, name: str) -> Cell:
@@ -156,17 +158,13 @@ class Sheet:
         each = [self._share(data, name) for data in self.datas]
         if name in (FLOOR, CEILING) or set(each) <= {UNKNOWN, NO_GAP}:
             return ""
-        score, floor, ceiling = (self._mean_score(one) for one in (name, FLOOR, CEILING))
-        whole = ""
-        if score is not None and floor is not None and ceiling is not None and ceiling > floor:
-            whole = f"{100 * gap_closed(score, floor, ceiling):.0f} "
-        return f"{whole}({', '.join(each)})"
+        own, floor, ceiling = (self._drawn(one) for one in (name, FLOOR, CEILING))
+        closed = mean_gap_closed(own, floor, ceiling) if len(own) == len(floor) == len(ceiling) == len(each) else None
+        return ("" if closed is None else f"{100 * closed:.0f} ") + f"({', '.join(each)})"
 
-    def _mean_score(self, name: str) -> float | None:
-        """Over the data sets; ``None`` where one was not run."""
-        there = [self.entries.get((data, name)) for data in self.datas]
-        known = [entry.score.mean for entry in there if entry is not None]
-        return statistics.fmean(known) if len(known) == len(there) else None
+    def _drawn(self, name: str) -> list[Drawn]:
+        """A strategy's bootstraps of the data sets that it was run on."""
+        return [self.entries[data, name].drawn for data in self.datas if (data, name) in self.entries]
 
     def _share(self, data: str, name: str) -> str:
         """The share of a data set's gap that is closed in %, or why there is none."""
@@ -205,7 +203,7 @@ def sheets(
         gaps = gaps_of([entry for entry in placed if entry.student == student])
         datas = sort(data for data, _ in [*own, *gaps])
         names = sorted(sort(name for _, name in [*own, *gaps]), key=lambda name: _rank(name, own))
-        teachers = {run.setting[0]: run.score("teacher") for run in results if run.setting[2] == student}
+        teachers = {run.setting[0]: _accuracy(run) for run in results if run.setting[2] == student}
         found.append(Sheet(student, tuple(datas), tuple(names), teachers, own, gaps))
     return found
 
@@ -228,6 +226,12 @@ def notes(sheet: Sheet) -> list[str]:
     if sheet.shows_tokens and any(entry.tokens is None for entry in sheet.entries.values()):
         said.append("Tokens are – where a run does not tell how many a language model wrote for it.")
     return said
+
+
+def _accuracy(run: Result) -> float | None:
+    """The teacher's: what stands below it is accuracy too, whatever the data set's own score is."""
+    scores = run.content["teacher"]["scores"]
+    return None if scores is None else float(scores["accuracy"])
 
 
 def _rank(name: str, own: Mapping[tuple[str, str], Entry]) -> int:

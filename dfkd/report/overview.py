@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Sequence
+from typing import Mapping, Sequence
 
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, gap_closed
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, mean_gap_closed
 from dfkd.report.pictures.outcomes import LEFT_OUT, METRICS, Scored, Scores
 from dfkd.report.pictures.style import rank
 from dfkd.report.results import Result
@@ -53,12 +52,23 @@ def overviews(results: Sequence[Result], scores: Scores) -> list[Overview]:
 
 def _overview(title: str, by_data: dict[str, dict[str, Scored]]) -> Overview:
     strategies = sorted({name for found in by_data.values() for name in found}, key=rank)
-    means = {name: _mean([found.get(name) for found in by_data.values()]) for name in strategies}
     rows = []
     for strategy in strategies:
         cells = [_cell(found.get(strategy)) for found in by_data.values()]
-        rows.append([strategy, *cells, "" if strategy in LEFT_OUT else _gap(strategy, means, by_data.values())])
+        rows.append([strategy, *cells, "" if strategy in LEFT_OUT else _gap(strategy, list(by_data.values()))])
     return Overview(title, ["strategy", *by_data, "gap closed, of the means (%)"], rows)
+
+
+def _gap(strategy: str, scores: Sequence[Mapping[str, Scored]]) -> str:
+    """Of the means over the data sets."""
+    own, floor, ceiling = (
+        [drawn for found in scores if name in found and (drawn := found[name].drawn) is not None]
+        for name in (strategy, FLOOR, CEILING)
+    )
+    if not len(own) == len(floor) == len(ceiling) == len(scores):
+        return UNKNOWN
+    closed = mean_gap_closed(own, floor, ceiling)
+    return NO_GAP if closed is None else f"{100 * closed:.0f}"
 
 
 def _cell(entry: Scored | None) -> str:
@@ -66,18 +76,3 @@ def _cell(entry: Scored | None) -> str:
         return NOT_RUN
     half = 50 * (entry.high - entry.low)
     return f"{100 * entry.mean:.1f}" + (f" ± {half:.1f}" if half else "")
-
-
-def _mean(there: Sequence[Scored | None]) -> float | None:
-    """Over all data sets; ``None`` where one is missing."""
-    known = [entry.mean for entry in there if entry is not None]
-    return statistics.fmean(known) if len(known) == len(there) else None
-
-
-def _gap(strategy: str, means: Mapping[str, float | None], found: Iterable[Mapping[str, Scored]]) -> str:
-    """Of the means over the data sets; 'no gap' where not one of them has a gap."""
-    score, floor, ceiling = (means.get(name) for name in (strategy, FLOOR, CEILING))
-    if score is None or floor is None or ceiling is None:
-        return UNKNOWN
-    there = any(scores[strategy].gap is not None for scores in found)
-    return f"{100 * gap_closed(score, floor, ceiling):.0f}" if there and ceiling > floor else NO_GAP

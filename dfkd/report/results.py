@@ -111,6 +111,11 @@ class Result:
         return int(max(logged)) if logged else None
 
     @property
+    def seconds(self) -> float:
+        """Of synthesis and training, the samples set aside included."""
+        return float(self.content["seconds"]["train"] + self.content["seconds"].get("heldout", 0.0))
+
+    @property
     def seed(self) -> int:
         """The run's seed."""
         return int(self.content["config"]["seed"])

@@ -1,7 +1,9 @@
 """Intervals and tests for accuracies over seeds and test items.
 
 scipy's bootstrap and its paired tests know one thing that varies, the items; here seeds vary as well, and differ in
-number. With one seed both say the same (a test holds it).
+number. With one seed both say the same (a test holds it). Of S seeds S - 1 are drawn, so that the rounds' means vary as
+much as means of S seeds do: with S of S the spread between two seeds would count half (Rao and Wu, "Resampling
+inference with complex survey data", JASA 83, 1988, section 2).
 
 Shapes: S seeds (runs), N test items, K kinds of them, R rounds of the bootstrap.
 """
@@ -154,20 +156,23 @@ def _kinds(groups: Mapping[str, Correct]) -> tuple[dict[str, Correct], NDArray[n
 
 
 def _items(counts: NDArray[numpy.int64], rounds: int, generator: numpy.random.Generator) -> NDArray[numpy.float32]:
-    """How often items of each kind are drawn in each round, as a share of all: (K, R)."""
-    total = counts.sum()
-    drawn = generator.multinomial(total, counts / total, size=rounds)
-    return (drawn.T / total).astype(numpy.float32)
+    """How often items of each kind are drawn in each round, N in all: (K, R).
+
+    Whole numbers, which float32 adds up exactly: where two strategies get as many right, their means are the same.
+    """
+    drawn = generator.multinomial(counts.sum(), counts / counts.sum(), size=rounds)
+    return drawn.T.astype(numpy.float32)
 
 
 def _means(
     correct: Correct, items: NDArray[numpy.float32], generator: numpy.random.Generator
 ) -> NDArray[numpy.float64]:
-    """Mean accuracy of each round (R,) of correct answers (S, K), runs drawn with replacement as well."""
-    runs = len(correct)
-    by_run = correct.astype(numpy.float32) @ items
-    weights = generator.multinomial(runs, numpy.full(runs, 1 / runs), size=items.shape[1]) / runs
-    return numpy.asarray((weights.T * by_run).sum(axis=0), dtype=numpy.float64)
+    """Mean accuracy of each round (R,) of correct answers (S, K) to the items drawn (K, R); S - 1 runs are drawn."""
+    drawn = max(1, len(correct) - 1)
+    right = (correct.astype(numpy.float32) @ items).astype(numpy.int64)
+    times = generator.multinomial(drawn, numpy.full(len(correct), 1 / len(correct)), size=items.shape[1])
+    total = int(items[:, 0].sum()) * drawn
+    return numpy.asarray((times.T * right).sum(axis=0) / total, dtype=numpy.float64)
 
 
 def _bounds(drawn: NDArray[numpy.float64]) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row
         variants = " and ".join(r[0].strategy for r in (floor, ceiling) if r and r[0].strategy not in (FLOOR, CEILING))
         for strategy in sorted(by_strategy, key=lambda label: _rank(by_strategy[label])):
             cells = _cells(by_strategy[strategy], bounds)
-            real = any(run.content["strategy"].get("uses_real_text") for run in by_strategy[strategy])
+            real = not all(run.data_free for run in by_strategy[strategy])
             cells = {"strategy": strategy, **cells}
             made.append(Row(setting[0], students[setting], strategy, cells, real=real, reference=variants))
     return made + [Row("", "", entry.run, {"strategy": entry.run}, entry.reason) for entry in missing]
@@ -128,12 +128,8 @@ def _cells(runs: list[Result], bounds: tuple[float, float] | str) -> dict[str, s
         "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
         "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
         "queries": _mean(runs, lambda c: spent(c["queries"]), lambda v, _: f"{v:,.0f}"),
-        "seconds": _mean(runs, _seconds, lambda v, _: f"{v:.0f}"),
+        "seconds": f"{statistics.fmean(run.seconds for run in runs):.0f}",
     }
-
-
-def _seconds(content: Mapping[str, Any]) -> float:
-    return float(content["seconds"]["train"] + content["seconds"].get("heldout", 0.0))
 
 
 def _seeds(runs: list[Result]) -> str:

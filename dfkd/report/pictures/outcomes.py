@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,6 +18,7 @@ from dfkd.report.pictures.style import (
     COLUMNS, SMALL, TITLE_LETTERS, Look, legend, name_axes, name_ticks, panels, rank, wrapped,
 )
 from dfkd.report.results import Result
+from dfkd.report.statistics import ROUNDS, Drawn
 from dfkd.report.table import Setting
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
@@ -32,12 +34,14 @@ class Scored:
         mean: score, a share.
         low, high: its 95 % interval; the mean where none can be had.
         gap: share of the gap between floor and ceiling that is closed, with its interval; ``None``: there is no gap.
+        drawn: the bootstrap behind it; where there is none, the mean in every round.
     """
 
     mean: float
     low: float
     high: float
     gap: tuple[float, float, float] | None = None
+    drawn: Drawn | None = None
 
 
 Scores = dict[Setting, dict[str, Scored]]
@@ -72,7 +76,7 @@ def _scored(group: Sequence[Result]) -> dict[str, Scored]:
         if entry.gap is not None and entry.difference is not None:
             width = found[CEILING].score.mean - found[FLOOR].score.mean
             gap = entry.difference.mean / width, entry.difference.low / width, entry.difference.high / width
-        made[name] = Scored(*entry.score, gap)
+        made[name] = Scored(*entry.score, gap, entry.drawn)
     return made
 
 
@@ -82,7 +86,8 @@ def _without_intervals(by_strategy: Mapping[str, list[Result]]) -> dict[str, Sco
     made = {}
     for name, mean in means.items():
         closed = gap_closed(mean, means[FLOOR], means[CEILING]) if there else None
-        made[name] = Scored(mean, mean, mean, None if closed is None else (closed, closed, closed))
+        gap, drawn = None if closed is None else (closed, closed, closed), Drawn(mean, numpy.full(ROUNDS, mean))
+        made[name] = Scored(mean, mean, mean, gap, drawn)
     return made
 
 
