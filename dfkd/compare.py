@@ -19,8 +19,6 @@ from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
 from dfkd.report.results import FAILED, Missing, Result, collect
 
-WAIT_SECONDS = 2.0
-
 
 def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[Listeners]]) -> None:
     """Do every run that is not finished, one after another; what fails is written down, and the rest goes on.
@@ -37,6 +35,9 @@ def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[List
         for job in waiting:
             if job.folder.finished or job.failure.is_file():
                 continue  # by another process
+            if job.folder.busy:  # looked at before the run is prepared, which costs seconds that others need
+                busy.append(job)
+                continue
             try:
                 with listeners(job) as heard:
                     pipeline.run(job.config, heard)
@@ -46,7 +47,7 @@ def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[List
                 note_failure(job, error)
         waiting = busy
         if waiting:
-            time.sleep(WAIT_SECONDS)
+            time.sleep(workers.WAIT_SECONDS)
 
 
 def note_failure(job: Job, error: Exception) -> None:
@@ -152,7 +153,11 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
     """The finished runs of a grid, labelled as the table calls them, and what is missing, with the reason."""
     found, missing = [], []
     for job in jobs:
-        if job.folder.finished:
+        changed = job.folder.finished and pipeline.changes(job.config)
+        if changed:
+            other = f"{FAILED}: finished with other settings ({changed}): remove {job.folder.final}, or set runs=FOLDER"
+            missing.append(absent(job.cell, other))
+        elif job.folder.finished:
             found += [labelled(result, job.cell) for result in collect([job.folder.final])]
         elif job.failure.is_file():
             missing.append(absent(job.cell, f"{FAILED}: {reason(job.failure)} (see {job.failure})"))

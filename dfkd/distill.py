@@ -99,7 +99,7 @@ class Distiller:
 
     def _replays(self) -> bool:
         """Whether fresh samples are kept: for some of the steps, or for when all tokens are generated."""
-        writes = hasattr(self.synthesizer, "generated_tokens")
+        writes = getattr(self.synthesizer, "generated_tokens", None) is not None
         return self.config.replay_share > 0 or (writes and self.config.generated_tokens is not None)
 
     def fit(self) -> Outcome:
@@ -302,10 +302,13 @@ class Distiller:
     def tokens_drawn(self) -> int:
         """Tokens that a language model drew for this student, those of the pool that it learns from included."""
         made = getattr(self.synthesizer, "synthesis_tokens", 0)
-        return int(made + getattr(self.synthesizer, "generated_tokens", 0))
+        return int(made + self._generated())
+
+    def _generated(self) -> int:
+        return getattr(self.synthesizer, "generated_tokens", None) or 0
 
     def _tokens_spent(self) -> bool:
-        budget, drawn = self.config.generated_tokens, getattr(self.synthesizer, "generated_tokens", 0)
+        budget, drawn = self.config.generated_tokens, self._generated()
         return budget is not None and drawn > 0 and self.tokens_drawn >= budget
 
     def _queries_spent(self) -> bool:

@@ -23,7 +23,7 @@ from dfkd.commands import grids as commands
 from dfkd.commands._app import Overrides
 from dfkd.console import Bar, console, guarded, quiet_libraries, scores_line
 from dfkd.errors import ConfigError, suggestion
-from dfkd.grids import TABLES, filled, setting
+from dfkd.grids import filled, names_in, planned, setting
 
 SCALES = "experiments/scales"
 KEYS = ("about", "teachers", "pools", "tables", "settings", "stand_in")
@@ -74,16 +74,16 @@ def run(
     """
     quiet_libraries()
     plan = load(scale, data)
+    commands.check_engine(engine)
     tables = _tables(plan, data, only)
-    rest = [name for name in only if name not in plan["tables"]]
     shared = [*_settings(plan["settings"]), *overrides]
     if not show:
-        _prepare(plan, data)
+        _prepare(plan, data, tables, overrides)
     failed = False
-    for table in tables:
+    for table, rows in tables.items():
         console.rule(f"{data}: {table}")
         try:
-            commands.compare(table, shared, [data, *rest], workers, None, engine, keep, show, False)
+            commands.compare(table, shared, [data, *rows], workers, None, engine, keep, show, False)
         except typer.Exit:
             failed = True
     if failed:
@@ -109,27 +109,48 @@ def load(scale: str, data: str) -> dict[str, Any]:
     return dict(filled({name: plan.get(name) or value for name, value in defaults.items()} | plan, data))
 
 
-def _tables(plan: Mapping[str, Any], data: str, only: Sequence[str]) -> list[str]:
-    """The tables that the data set is in, and that are asked for."""
-    wanted = [name for name in only if name in plan["tables"]] or plan["tables"]
-    found = [name for name in wanted if data in (config.read_yaml(config.find_yaml(TABLES, name)).get("data") or {})]
+def _tables(plan: Mapping[str, Any], data: str, only: Sequence[str]) -> dict[str, list[str]]:
+    """The tables that the data set is in, and that are asked for -> the rows of each that are; none: all rows.
+
+    Raises:
+        ConfigError: a name is none of a table, student or strategy, or nothing is left.
+    """
+    names = {name: names_in(name) for name in plan["tables"]}
+    rows = [name for name in only if name not in names]
+    known = set(names).union(*names.values())
+    unknown = [name for name in rows if name not in known]
+    if unknown:
+        raise ConfigError(f"no table of this scale has '{unknown[0]}'", fix=suggestion(unknown[0], known))
+    wanted = [name for name in only if name in names] or list(names)
+    found = {name: [row for row in rows if row in names[name]] for name in wanted if data in names[name]}
+    found = {name: own for name, own in found.items() if own or not rows}
     if not found:
-        raise ConfigError(f"no table of this scale has the data set '{data}'", found=", ".join(wanted))
+        asked = f" with {', '.join(rows)}" if rows else ""
+        raise ConfigError(f"no table of this scale has the data set '{data}'{asked}", found=", ".join(wanted))
     return found
 
 
-def _prepare(plan: Mapping[str, Any], data: str) -> None:
-    """Stand-ins, teachers and pools, where they are missing."""
-    settings = _settings(plan["settings"])
+def _prepare(
+    plan: Mapping[str, Any], data: str, tables: Mapping[str, Sequence[str]], overrides: Sequence[str]
+) -> None:
+    """Stand-ins, and those teachers and pools that the rows need, where they are missing."""
+    # what is said of the data set in the command holds for its teachers and pools as well
+    settings = [*_settings(plan["settings"]), *(one for one in overrides if one.startswith("data."))]
     if plan["stand_in"]:
         stand_in.make(config.load_data({"data": data}), Path(plan["stand_in"]))
+    cells = [cell for table, rows in tables.items() for cell in planned(table, [data, *rows])]
+    said = "\n".join(sorted({text for cell in cells for text in cell.overrides} | set(overrides)))
+    pools = {folder: own for folder, own in plan["pools"].items() if folder in said}
+    said += "".join(f"\n{own.get('teacher')}" for own in pools.values())
     for folder, own in plan["teachers"].items():
+        if folder not in said:
+            continue
         console.print(f"teacher {folder}", markup=False)
         encoder, options = config.load_teacher([f"data={data}", *settings, *_settings(own), f"out={folder}"])
         with Bar("test items") as predicted:
             facts = teaching.make_teacher(encoder, options, quiet=not sys.stderr.isatty(), progress=predicted)
         console.print(f"  {scores_line(facts['scores'])}" if facts["scores"] else "  no test split: no scores")
-    for folder, own in plan["pools"].items():
+    for folder, own in pools.items():
         console.print(f"pool {folder}", markup=False)
         pool, made = synthesizing.load_config([f"data={data}", *settings, *_settings(own), f"out={folder}"])
         with Bar("samples") as progress:

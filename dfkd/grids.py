@@ -77,15 +77,13 @@ def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) ->
     Raises:
         ConfigError: lists every problem of the table and of its runs; runs that are compared differ in their budget.
     """
-    path = find_yaml(TABLES, table)
-    grid = read_yaml(path)
-    _check(grid, path)
+    name, grid = _read(table)
     own = [key for key in parse_overrides(overrides) if key in ("seed", "run")]
     if own:
         raise ConfigError(f"a table gives its runs their '{own[0]}'", fix="leave it out, or use 'dfkd run'")
     jobs, problems = [], []
     checked: dict[tuple[str, str, str], RunConfig] = {}  # seeds differ in seed and name alone
-    for cell in _chosen(_cells(grid, path.stem, overrides), only, grid):
+    for cell in _chosen(_cells(grid, name, overrides), only, grid):
         row = (cell.data, cell.student, cell.strategy)
         try:
             if row not in checked:
@@ -100,16 +98,36 @@ def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) ->
     return jobs
 
 
-def planned(table: str) -> list[Cell]:
-    """All cells of a table, their settings unchecked: to show results, neither teachers nor data are needed.
+def planned(table: str, only: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a table, their settings unchecked: to show results, neither teachers nor data are needed.
+
+    Args:
+        table: as for :func:`load`.
+        only: as for :func:`load`.
 
     Raises:
-        ConfigError: there is no such table, or it is malformed.
+        ConfigError: there is no such table, it is malformed, or it has no such name.
     """
+    name, grid = _read(table)
+    return _chosen(_cells(grid, name, ()), only, grid)
+
+
+def names_in(table: str) -> set[str]:
+    """The names of a table's data sets, students and strategies.
+
+    Raises:
+        ConfigError: as :func:`planned`.
+    """
+    _, grid = _read(table)
+    return {str(name) for kind in KINDS for name in grid[kind]}
+
+
+def _read(table: str) -> tuple[str, Mapping[str, Any]]:
+    """A table's name, and its checked content."""
     path = find_yaml(TABLES, table)
     grid = read_yaml(path)
     _check(grid, path)
-    return _cells(grid, path.stem, ())
+    return path.stem, grid
 
 
 def _check(grid: Mapping[str, Any], path: Path) -> None:
@@ -169,13 +187,13 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
             for strategy, strategy_row in grid["strategies"].items():
                 rows = [dict(row or {}) for row in (data_row, student_row, strategy_row)]
                 wanted = [int(row.pop("seeds")) for row in rows if "seeds" in row]
-                settings: dict[str, Any] = {"data": data, **shared, "strategy": strategy}
+                # of a pool, the strategy that made it is the row's name alone
+                named = {} if any("pool" in row for row in rows) else {"strategy": strategy}
+                settings: dict[str, Any] = {"data": data, **shared, **named}
                 for budget in (grid.get("budget") or {}, *(row.pop("budget", None) or {} for row in rows)):
                     settings.update({f"train.{key}": value for key, value in budget.items()})
                 for row in rows:
                     settings.update(row)
-                if "pool" in settings:  # the strategy that made it is the row's name alone
-                    del settings["strategy"]
                 for seed in range(wanted[-1] if wanted else seeds):
                     run = "/".join(_slug(part) for part in (name, data, student, strategy, f"seed{seed}"))
                     given = [setting(key, value) for key, value in filled(settings, data).items()]
@@ -197,9 +215,8 @@ def _slug(name: str) -> str:
 
 
 def setting(key: str, value: object) -> str:
-    """A setting as an override has it: YAML on one line."""
-    plain = isinstance(value, str) and "\n" not in value
-    return f"{key}={value if plain else json.dumps(value)}"
+    """A setting as an override has it: YAML on one line, in quotes where it is text, which stays as it is."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 def _chosen(cells: list[Cell], only: Sequence[str], grid: Mapping[str, Any]) -> list[Cell]:

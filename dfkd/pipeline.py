@@ -174,6 +174,20 @@ def run(config: RunConfig, listeners: Listeners = Listeners(), scored: bool = Tr
             return _work(parts, folder, replace(listeners, step=followed.before(listeners.step)), followed)
 
 
+def changes(config: RunConfig) -> str:
+    """What differs between these settings and those that the finished run of this name was made with, for people.
+
+    Args:
+        config: as :func:`load_config` gives it, of a finished run.
+
+    Returns:
+        Empty where nothing differs that matters for the outcome.
+    """
+    final = RunFolder(Path(config.runs) / config.run_name())
+    now: dict[str, Any] = configs.to_dict(config)
+    return runs.changes_between(configs.read_yaml(final.final / "config.yaml"), now | _fingerprints(config, final))
+
+
 def _fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:
     """What stands in a run's config.yaml of the files that it reads: others of the same name make another run.
 

@@ -15,6 +15,7 @@ from dfkd.compare import Outlook, Watcher
 from dfkd.console import quiet_libraries, quiet_listeners
 from dfkd.errors import ConfigError, DfkdError
 from dfkd.grids import Job
+from dfkd.workers import WAIT_SECONDS
 
 
 def check() -> None:
@@ -55,7 +56,7 @@ def supervise(jobs: Sequence[Job], workers: int, watcher: Watcher) -> None:
         waiting = {task.remote(job, os.getcwd()): job for job in jobs if not job.folder.finished}
         outlook = Outlook(jobs, max(1, places))
         while waiting:
-            ended, _ = ray.wait(list(waiting), timeout=compare.WAIT_SECONDS)
+            ended, _ = ray.wait(list(waiting), timeout=WAIT_SECONDS)
             for reference in ended:
                 _settle(reference, waiting.pop(reference))
             outlook.tell(watcher)
@@ -71,8 +72,8 @@ def _connect(workers: int) -> None:
         "log_to_driver": False, "configure_logging": False, "runtime_env": {"env_vars": variables},
     }
     address = os.environ.get("RAY_ADDRESS")
-    if address is None:
-        ray.init(num_cpus=workers, include_dashboard=False, **quietly)
+    if not address:  # "local": else a cluster that someone started on this machine would be joined
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quietly)
         return
     try:
         ray.init(**quietly)

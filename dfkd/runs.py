@@ -47,6 +47,19 @@ class RunFolder:
         return self.final.is_dir()
 
     @property
+    def busy(self) -> bool:
+        """Whether another process is working on the run."""
+        if not (self.work / "lock").is_file():
+            return False
+        try:
+            self.lock()
+        except (Busy, FileNotFoundError):  # the other one has it, or has just finished
+            return True
+        assert self._lock is not None
+        self._lock.close()
+        return False
+
+    @property
     def path(self) -> Path:
         """The folder to read from: the finished one, else the working one."""
         return self.final if self.finished else self.work

@@ -290,7 +290,7 @@ class Maker:
             "labels": list(config.data.labels), "max_length": config.data.max_length,
             "pair": len(config.data.text) == 2, "teacher_sha256": self.wanted["teacher_sha256"],
             "queries": dict(self.teacher.queries), "dropped": self.duplicates.counts(), "batches": self.batches,
-            "generated_tokens": getattr(self.synthesizer, "generated_tokens", 0),
+            "generated_tokens": getattr(self.synthesizer, "generated_tokens", None) or 0,
             "seconds": self.seconds, "notes": notes() if notes is not None else None, "config": self.wanted,
             "files": self.samples.state_dict(),
         }

@@ -48,13 +48,16 @@ def samples_of(folder: Path) -> Pool:
 
 
 def fingerprint(folder: Path) -> str:
-    """What tells a finished pool from another one in the same folder: how it was made, and how far.
+    """What tells a finished pool from another one in the same folder: its samples.
 
     Raises:
         ConfigError: there is no finished pool.
     """
-    facts = finished_facts(folder)
-    return hashlib.sha256(json.dumps([facts["config"], facts["files"]], sort_keys=True).encode()).hexdigest()
+    finished_facts(folder)
+    content = hashlib.sha256()
+    for path in sorted((folder / SAMPLES).glob("*.arrow")):
+        content.update(path.read_bytes())
+    return content.hexdigest()
 
 
 def finished_facts(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Mapping, Protocol, Sequence
@@ -67,9 +68,10 @@ def _module(name: str) -> ModuleType:
     """A module by its name, or from its file: the folder of a command is not where Python looks for modules."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    spec = importlib.util.spec_from_file_location(f"dfkd_tracking_{Path(name).stem}", name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # where dataclasses look for the names in their annotations
     spec.loader.exec_module(module)
     return module
 

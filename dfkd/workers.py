@@ -1,12 +1,18 @@
-"""Processes of ``dfkd`` that share some work: begun, watched, and ended with the one that began them."""
+"""Processes of ``dfkd`` that share some work: begun, watched, and ended with the one that began them.
+
+Ended by Ctrl-C, ``kill`` or a closed terminal, it ends them too; after ``kill -9`` they go on to the end of their work.
+"""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 from dfkd.errors import DfkdError
 
@@ -28,20 +34,41 @@ def share(
     Raises:
         DfkdError: a process ended with an error.
     """
-    processes = [_start(command, log, held) for command, log in zip(commands, logs)]
-    try:
-        while any(process.poll() is None for process in processes):
-            tell()
-            time.sleep(WAIT_SECONDS)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
+    processes: list[subprocess.Popen[bytes]] = []
+    with _ended_by_signals():
+        try:
+            for command, log in zip(commands, logs):
+                processes.append(_start(command, log, held))
+            while any(process.poll() is None for process in processes):
+                tell()
+                time.sleep(WAIT_SECONDS)
+        finally:
+            for process in processes:
+                process.terminate()
+                process.wait()
     tell()
     for process, log in zip(processes, logs):
         if process.returncode != 0:
             last = (log.read_text(encoding="utf-8").strip().splitlines() or [""])[-1]
             raise DfkdError(f"a worker ended with exit code {process.returncode}: {last}\n  what to do: see {log}")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise, as Ctrl-C does, so that what must be done at the end is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may
+        return
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _start(command: Sequence[str], log: Path, held: int | None) -> subprocess.Popen[bytes]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -14,7 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dfkd import cli, compare, config, console, distill, grids, pipeline, ray_engine, runs
+from dfkd import cli, compare, config, console, distill, grids, pipeline, ray_engine, runs, workers
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.evaluate.scores import packed, unpacked
 from dfkd.pipeline import Listeners
@@ -52,6 +55,20 @@ def grid(toy_teacher: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 # what a table asks for
+
+
+@pytest.mark.parametrize("text", ["Text ", "a: ", "123", "a #b", "[INST]", "", "null", "\n", 'say "it"', "é"])
+def test_text_in_a_table_stays_the_text_that_it_is(text: str) -> None:
+    assert config.parse_overrides([grids.setting("strategy.opening", text)])["strategy.opening"] == text
+
+
+@pytest.mark.parametrize("parts", [
+    {"strategies": {"mine": {"strategy": "random_tokens", "pool": "there"}}},
+    {"settings": {**QUICK, "pool": "there"}},
+])
+def test_a_pool_takes_the_place_of_no_strategy(grid: Callable[..., Path], parts: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="pool"):
+        grids.load(str(grid(**parts)))
 
 
 def test_every_combination_is_a_run(grid: Callable[..., Path]) -> None:
@@ -160,6 +177,36 @@ def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pyt
     compare.work_off(jobs, silent)
 
 
+def test_runs_that_were_finished_with_other_settings_stand_in_no_table(grid: Callable[..., Path]) -> None:
+    jobs = grids.load(str(grid()))
+    compare.work_off(jobs, silent)
+    changed = grids.load(str(grid()), ["train.learning_rate=0.5"])
+    compare.work_off(changed, silent)  # what is there is not written over
+    found, missing = compare.outcome(changed)
+    assert not found and len(missing) == 2 and all(entry.failed for entry in missing)
+    assert "train.learning_rate: 0.0003 there, 0.5 now" in missing[0].reason
+    assert len(compare.outcome(jobs)[0]) == 2
+
+
+def test_a_run_that_another_process_has_is_not_prepared(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = grids.load(str(grid()), [], ["random_tokens"])
+    other = runs.open_run(Path(job.config.runs), job.config.run_name(), {})
+    assert job.folder.busy
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            other.finish({"steps": 1})
+
+    monkeypatch.setattr(compare.time, "sleep", wait)
+    monkeypatch.setattr(pipeline, "run", lambda *_: pytest.fail("the run was prepared"))
+    compare.work_off([job], silent)
+    assert len(waits) == 2 and not job.folder.busy
+
+
 def test_a_failure_is_named_and_the_rest_goes_on(grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = grids.load(str(grid()))
     whole = distill.Distiller.fit
@@ -199,7 +246,7 @@ def test_a_run_of_another_process_is_waited_for(grid: Callable[..., Path], monke
         return whole(config, listeners)
 
     monkeypatch.setattr(pipeline, "run", busy_at_first)
-    monkeypatch.setattr(compare, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(workers, "WAIT_SECONDS", 0)
     compare.work_off(jobs, silent)
     assert len(attempts) == 2 and len(compare.outcome(jobs)[0]) == 1
 
@@ -421,3 +468,22 @@ def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) ->
 def test_an_unknown_table_is_called_one() -> None:
     with pytest.raises(ConfigError, match="unknown table 'tinyy'(?s:.*)did you mean 'tiny'"):
         grids.load("tinyy")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_processes_end_with_the_one_that_began_them(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    begun: list[Any] = []
+
+    def asleep(command: Any, log: Path, held: Any) -> Any:
+        begun.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return begun[-1]
+
+    monkeypatch.setattr(workers, "_start", asleep)
+    before = signal.getsignal(number)
+    monitor.start()
+    with pytest.raises(SystemExit):
+        workers.share([[], []], [tmp_path / "a", tmp_path / "b"], lambda: None)
+    assert [process.poll() for process in begun] == [-signal.SIGTERM] * 2 and signal.getsignal(number) == before

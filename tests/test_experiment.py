@@ -98,6 +98,36 @@ def test_a_wrong_scale_is_refused(text: str, said: str, tmp_path: Path) -> None:
         experiment.run("toy", str(path))
 
 
+def test_names_and_engine_are_looked_at_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no table of this scale has 'keyword_promt'(?s:.*)did you mean 'keyword_pro"):
+        experiment.run("sst2", "cpu", only=["keyword_promt"])
+    with pytest.raises(ConfigError, match="there is no engine 'rai'"):
+        experiment.run("sst2", "cpu", engine="rai")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_chooses_tables_that_have_it_and_what_their_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = experiment.load("cpu", "sst2")
+    assert set(experiment._tables(plan, "sst2", [])) == {"tiny", "minilm"}
+    assert experiment._tables(plan, "sst2", ["fast_guess"]) == {"tiny": ["fast_guess"]}
+    assert experiment._tables(plan, "sst2", ["minilm", "as_dfd"]) == {"minilm": ["as_dfd"]}
+    with pytest.raises(ConfigError, match="no table of this scale has the data set 'sst2' with lm_free"):
+        experiment._tables(plan, "sst2", ["minilm", "lm_free"])
+
+    def prepared(*only: str) -> list[str]:
+        made: list[str] = []
+        monkeypatch.setattr(experiment.teaching, "make_teacher", lambda data, options, **_: made.append(
+            f"{options.out} {data.max_length}") or {"scores": None})
+        monkeypatch.setattr(experiment.synthesizing, "synthesize", lambda pool, *_: made.append(pool.out))
+        experiment._prepare(plan, "sst2", experiment._tables(plan, "sst2", only), ["data.max_length=24", "threads=1"])
+        return made
+
+    assert prepared("as_dfd") == ["teachers/sst2-tiny 24", "teachers/sst2-minilm 24"]
+    assert prepared("minilm", "as_dfd") == ["teachers/sst2-minilm 24"]
+    assert prepared("keyword_prompt, as_dfd") == ["teachers/sst2-tiny 24", "pools/sst2-keyword_prompt"]
+
+
 def test_an_unknown_scale_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown scale 'smok'(?s:.*)did you mean 'smoke'"):
         experiment.run("sst2", "smok")

@@ -399,17 +399,19 @@ def test_a_setting_that_fails_every_trial_is_told_before_the_first(yaml: Write, 
     assert study.trials(study.open_study(sweep)) == []
 
 
+@pytest.mark.parametrize(("looks", "begun"), [(3, True), (1, False)])  # it went while the trial ran, or before
 def test_a_worker_whose_sweep_is_gone_leaves_its_trial(
-    yaml: Write, tmp_path: Path, rig: Any, monkeypatch: pytest.MonkeyPatch
+    looks: int, begun: bool, yaml: Write, tmp_path: Path, rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parents = iter([10, 10, 1])
+    parents = iter([10] * looks + [1])
     monkeypatch.setattr(work.os, "getppid", lambda: next(parents))
     rig(closeness)
     sweep = load(yaml(), tmp_path)
     with pytest.raises(work.Abandoned):
         work_off(sweep)
     trial, = study.trials(study.open_study(sweep))
-    assert trial.state == TrialState.RUNNING and (work.folder(sweep, 0).work / "metrics.jsonl").is_file()
+    assert trial.state == TrialState.RUNNING
+    assert (work.folder(sweep, 0).work / "metrics.jsonl").is_file() is begun
 
 
 @pytest.mark.slow

@@ -18,9 +18,14 @@ from dfkd.runs import RunFolder
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tracking.md"
 STEPS = 6
 DOUBLE = """
+from __future__ import annotations
+from dataclasses import dataclass
+
 told = []
 
+@dataclass
 class Double:
+    count: int = 0
     def start(self, name, config, folder, step):
         told.append(("start", name, config["train"]["steps"], folder.is_dir(), step))
     def log(self, step, numbers):

@@ -43,10 +43,7 @@ def compare(
 
     quiet_libraries()
     given = overrides or []
-    if engine not in ENGINES:
-        raise ConfigError(f"there is no engine '{engine}'", expected=" or ".join(ENGINES))
-    if engine == "ray":
-        ray_engine.check()
+    check_engine(engine)
     jobs = grids.load(table, given, only or [])
     if worker:
         return work.work_off(jobs, quiet_listeners)
@@ -66,6 +63,20 @@ def compare(
         work.keep_results(found, keep)
     if missing and not show:
         raise typer.Exit(1)
+
+
+def check_engine(engine: str) -> None:
+    """Whether there is such an engine, and it is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    from dfkd import ray_engine
+
+    if engine not in ENGINES:
+        raise ConfigError(f"there is no engine '{engine}'", expected=" or ".join(ENGINES))
+    if engine == "ray":
+        ray_engine.check()
 
 
 @app.command()

@@ -70,7 +70,7 @@ class Result:
 
     @property
     def budget(self) -> str:
-        """Steps, batch size and teacher queries that the run was given, for people."""
+        """Steps, batch size, teacher queries and generated tokens that the run was given, for people."""
         train = self.content["config"].get("train", {})
         given = {name: train.get(name) for name in BUDGET}
         return ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)

@@ -38,13 +38,13 @@ class Reporter:
     Args:
         trial: of the study.
         prunes: whether intermediate values count.
+        parent: the process that began this one.
     """
 
-    def __init__(self, trial: Trial, prunes: bool) -> None:
-        self.trial, self.prunes = trial, prunes
+    def __init__(self, trial: Trial, prunes: bool, parent: int) -> None:
+        self.trial, self.prunes, self.parent = trial, prunes, parent
         known = trial.study.get_trials(deepcopy=False)[trial.number]
         self.reported = set(known.intermediate_values)  # before a kill
-        self.parent = os.getppid()
 
     def step(self, record: dict[str, Any], steps: int) -> None:
         """Hear of a step.
@@ -53,8 +53,7 @@ class Reporter:
             TrialPruned: the trial is not worth going on.
             Abandoned: nobody waits for it.
         """
-        if os.getppid() != self.parent:
-            raise Abandoned("the sweep was ended")
+        require_parent(self.parent)
         step, agreement = record["step"], record.get("heldout_agreement")
         if not self.prunes or agreement is None or step == 0:  # after one step no student has learned anything
             return
@@ -62,6 +61,16 @@ class Reporter:
             self.trial.report(agreement, step)
         if step < steps - 1 and self.trial.should_prune():
             raise optuna.TrialPruned
+
+
+def require_parent(parent: int) -> None:
+    """Go on only where the process that began this one is still there.
+
+    Raises:
+        Abandoned: it is gone.
+    """
+    if os.getppid() != parent:
+        raise Abandoned("the sweep was ended")
 
 
 def work_off(sweep: Sweep, begun: Sequence[int], say: Say) -> None:
@@ -72,19 +81,21 @@ def work_off(sweep: Sweep, begun: Sequence[int], say: Say) -> None:
         begun: numbers of trials that were begun and not ended, and that no other process goes on with.
         say: hears a line of text when a trial begins and ends.
     """
+    parent = os.getppid()
     study = studies.open_study(sweep)
     for number in begun:
-        _work(sweep, study, studies.begun_trial(study, number), say)
+        _work(sweep, study, studies.begun_trial(study, number), say, parent)
     while (trial := studies.next_trial(sweep, study)) is not None:
-        _work(sweep, study, trial, say)
+        _work(sweep, study, trial, say, parent)
 
 
-def _work(sweep: Sweep, study: Study, trial: Trial, say: Say) -> None:
+def _work(sweep: Sweep, study: Study, trial: Trial, say: Say, parent: int) -> None:
     """Do one trial, and tell the study how it ended."""
+    require_parent(parent)
     values = {key: dimension.suggest(trial, key) for key, dimension in sweep.space.items()}
     started = time.monotonic()
     say(f"begin trial {trial.number}: {shown(values)}")
-    heard = Listeners(step=Reporter(trial, sweep.prunes).step, alarm=lambda text: say(f"alarm: {text}"))
+    heard = Listeners(step=Reporter(trial, sweep.prunes, parent).step, alarm=lambda text: say(f"alarm: {text}"))
     try:
         result = pipeline.run(sweep.config(trial.number, values), heard, scored=False)
         study.tell(trial, [objective.read(result) for objective in sweep.objectives])

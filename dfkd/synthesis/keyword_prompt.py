@@ -19,8 +19,8 @@ from dfkd.synthesis._keywords import Keyword, KeywordOptions, find_keywords
 from dfkd.synthesis._language import PromptedOptions
 from dfkd.synthesis._templates import domain_of, places
 from dfkd.synthesis._words import draw_length
-from dfkd.synthesis._writer import ContentGenerator, Draft, Writer
-from dfkd.synthesis.base import Context, Facts, Silent
+from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, Written
+from dfkd.synthesis.base import Context, Facts
 
 MEMORY = 0.9  # of the running mean of the teacher's predictions, a batch
 
@@ -54,7 +54,7 @@ class Options(PromptedOptions, KeywordOptions):
         require(self.balance >= 0, "strategy.balance", "0 or more", self.balance)
 
 
-class KeywordPrompt(Silent):
+class KeywordPrompt(Written):
     """Finds keywords of each class once, then writes texts from prompts that name a few of them.
 
     The teacher labels each batch here, so that its balance can be watched; ``targets`` say of which classes the
@@ -81,11 +81,6 @@ class KeywordPrompt(Silent):
         self.keywords: list[list[Keyword]] = []
         self.seen = torch.full((len(teacher.labels),), 1 / len(teacher.labels))
         self.chosen: dict[str, list[int]] = {}
-
-    @property
-    def generated_tokens(self) -> int:
-        """Tokens that the language model has drawn so far."""
-        return self.writer.generated_tokens
 
     def synthesize(self, n: int) -> PseudoBatch:
         """Write ``n`` texts, labelled by the teacher."""

@@ -88,12 +88,13 @@ class Mixture:
         return self._sum("synthesis_tokens")
 
     @property
-    def generated_tokens(self) -> int:
-        """Tokens that language models have drawn so far."""
-        return self._sum("generated_tokens")
+    def generated_tokens(self) -> int | None:
+        """Tokens that language models have drawn so far; ``None``: no part writes with one."""
+        writes = any(getattr(strategy, "generated_tokens", None) is not None for strategy in self.strategies.values())
+        return self._sum("generated_tokens") if writes else None
 
     def _sum(self, name: str) -> int:
-        return sum(getattr(strategy, name, 0) for strategy in self.strategies.values())
+        return sum(getattr(strategy, name, None) or 0 for strategy in self.strategies.values())
 
     def synthesize(self, n: int) -> PseudoBatch:
         """``n`` samples of one part; ``info`` counts the batches of each part so far."""

@@ -52,14 +52,18 @@ class Stored(Silent):
 
     @property
     def synthesis_queries(self) -> int:
-        """The teacher queries that the pool was made with."""
-        return int(self.facts["queries"]["train"])
+        """The teacher queries that the pool was made with, as far as its samples are used."""
+        return round(self._used * self.facts["queries"]["train"])
 
     @property
     def synthesis_tokens(self) -> int:
         """The tokens that a language model drew for the pool, as far as its samples are used."""
-        share = self.count / self.facts["samples"]
-        return round(share * self.facts.get("generated_tokens", 0))
+        return round(self._used * self.facts.get("generated_tokens", 0))
+
+    @property
+    def _used(self) -> float:
+        """The share of the pool's samples that is used."""
+        return float(self.count / self.facts["samples"])
 
     def synthesize(self, n: int) -> PseudoBatch:
         """The next ``n`` samples."""

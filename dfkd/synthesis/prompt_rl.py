@@ -25,8 +25,8 @@ from dfkd.synthesis._language import PromptedOptions
 from dfkd.synthesis._prompt_policy import PolicyOptions, build_policy
 from dfkd.synthesis._prompt_reward import Reward, RewardOptions, distinct_pairs
 from dfkd.synthesis._reinforce import Learner, LearnerOptions
-from dfkd.synthesis._writer import ANY, Draft, Writer
-from dfkd.synthesis.base import Context, Facts, Silent
+from dfkd.synthesis._writer import ANY, Draft, Writer, Written
+from dfkd.synthesis.base import Context, Facts
 
 if TYPE_CHECKING:
     import numpy
@@ -59,7 +59,7 @@ class Waiting(NamedTuple):
     facts: dict[str, float]
 
 
-class PromptRl(Silent):
+class PromptRl(Written):
     """Prompter -> prompts -> texts -> teacher and student -> reward -> prompter.
 
     Each batch is written by the prompter as it is. Once the student has answered, the reward of the batch's texts moves
@@ -86,11 +86,6 @@ class PromptRl(Silent):
         self.learner, self.reward, self.prompt_tokens = learner, reward, prompt_tokens
         self.waiting: Waiting | None = None
         self.last_rewards: Tensor | None = None
-
-    @property
-    def generated_tokens(self) -> int:
-        """Tokens drawn so far, the prompts' included."""
-        return self.writer.generated_tokens
 
     def synthesize(self, n: int) -> PseudoBatch:
         """Write ``n`` prompts, and a text from each."""
