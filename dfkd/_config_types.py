@@ -249,6 +249,8 @@ class TeacherConfig:
 
     Args:
         model: folder, hub name or ``package:DIST`` of a pre-trained encoder.
+        soup: in place of a model and of training: finished teachers that were trained from the same model, whose
+            weights' mean is the new teacher (arXiv:2203.05482).
         out: folder of the finished teacher; ``None``: ``teachers/<data>-<model>``.
         limit: train on the first ``limit`` rows of the shuffled split; ``None``: all.
         batch_order: batches hold texts of about equal length; they come ``shuffled``, or ``by_length``, from long to
@@ -256,6 +258,7 @@ class TeacherConfig:
     """
 
     model: str = ""
+    soup: Optional[list[str]] = None
     out: Optional[str] = None
     epochs: float = 2.0
     batch_size: int = 32
@@ -272,7 +275,11 @@ class TeacherConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        require(bool(self.model), "model", "a folder, hub name or package:DIST", "nothing")
+        if self.soup is None:
+            require(bool(self.model), "model", "a folder, hub name or package:DIST", "nothing")
+        else:
+            require(not self.model, "model", "nothing, beside a soup", self.model)
+            require(len(self.soup) > 1, "soup", "two teachers or more", self.soup)
         for name in ("epochs", "learning_rate"):
             require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         for name in ("batch_size", "checkpoint_every"):

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
+from accelerate import Accelerator
+
 from dfkd import state
 from dfkd.config import DataConfig, RunConfig, TeacherConfig
 from dfkd.errors import ConfigError
 from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
-from dfkd.models import device, preflight, sources
+from dfkd.models import device, preflight, soup, sources
 from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
 from dfkd.models.finetune import finetune
 from dfkd.models.teacher import Teacher, reorder_outputs
@@ -26,18 +28,18 @@ FACTS = "teacher.json"
 
 def default_folder(data: DataConfig, config: TeacherConfig) -> Path:
     """``out``, or ``teachers/<data>-<model>``."""
-    model = config.model.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    model = "soup" if config.soup else config.model.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     return Path(config.out) if config.out else Path("teachers") / f"{data.name}-{model}"
 
 
 def make_teacher(
     data: DataConfig, config: TeacherConfig, quiet: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Fine-tune an encoder on a data set's training split; a finished one is left alone.
+    """Fine-tune an encoder on a data set's training split, or average finished teachers; what is there is left alone.
 
     Args:
         data: the data set.
-        config: the encoder and how it is trained.
+        config: the encoder and how it is trained, or the teachers that are averaged.
         quiet: no progress bar while training.
         progress: called with (done, all) while the test items are predicted.
 
@@ -57,38 +59,53 @@ def make_teacher(
     check_encoder(data, config)
     task = Task(data, log=access_log(work))
     task.check()
-    for split in ("train", "test") if task.has_test else ("train",):
+    for split in (["train"] if config.soup is None else []) + (["test"] if task.has_test else []):
         task.fingerprint(split)  # reads and checks the rows; hands out nothing
     accelerator = device.accelerator(config.device, config.precision, config.threads)
     _check_work(work, settings)
+    started = time.perf_counter()
+    if config.soup is not None:
+        classifier = soup.averaged(config.soup, config.trust_remote_code)
+        classifier.max_length = data.max_length
+        trained = {"loss": None, "rows": 0}
+    else:
+        classifier, trained = _trained(data, config, task, work, accelerator, quiet)
+    classifier.to(accelerator.device)
+    seconds = time.perf_counter() - started
+    facts = {"settings": settings, "seconds": seconds, **trained, "scores": _scores(classifier, task, progress)}
+    _store(classifier, work, folder, facts)
+    return facts
+
+
+def _trained(
+    data: DataConfig, config: TeacherConfig, task: Task, work: Path, accelerator: Accelerator, quiet: bool
+) -> tuple[TextClassifier, dict[str, Any]]:
+    """The encoder after its training, and what there is to tell of it."""
     rows = task.hand_out("train", to="teacher_training")
     from transformers import set_seed  # seconds to import, and no other command needs it
 
     set_seed(config.seed)
     classifier = load_classifier(config.model, data.max_length, data.labels, config.trust_remote_code)
     classifier.to(accelerator.device)
-    started = time.perf_counter()
     loss = finetune(
         classifier, rows.texts, rows.labels, config, work / "trainer",
         bf16=accelerator.mixed_precision == "bf16", quiet=quiet,
     )
-    facts = {
-        "settings": settings, "seconds": time.perf_counter() - started, "loss": loss,
-        "rows": min(len(rows), config.limit or len(rows)), "scores": _scores(classifier, task, progress),
-    }
-    _store(classifier, work, folder, facts)
-    return facts
+    return classifier, {"loss": loss, "rows": min(len(rows), config.limit or len(rows))}
 
 
 def check_encoder(data: DataConfig, config: TeacherConfig) -> None:
-    """Whether the encoder fits the data set, before its weights are read.
+    """Whether the encoder, or the teachers of a soup, fit the data set, before their weights are read.
 
     Raises:
-        ConfigError: tokenizer, vocabulary or length do not fit.
+        ConfigError: tokenizer, vocabulary, length, or a soup's classes do not fit.
     """
-    encoder = sources.load_config(config.model, config.trust_remote_code)
-    preflight.check_length(encoder, data.max_length, config.model)
-    preflight.check_vocabulary(encoder, load_tokenizer(config.model, config.trust_remote_code), config.model)
+    if config.soup is not None:
+        soup.check(config.soup, data.labels, config.trust_remote_code)
+    model = config.model if config.soup is None else config.soup[0]
+    encoder = sources.load_config(model, config.trust_remote_code)
+    preflight.check_length(encoder, data.max_length, model)
+    preflight.check_vocabulary(encoder, load_tokenizer(model, config.trust_remote_code), model)
 
 
 def check_teacher(config: RunConfig) -> list[int]:
@@ -142,6 +159,10 @@ def _settings(data: DataConfig, config: TeacherConfig) -> dict[str, Any]:
     ignored = ("out", "checkpoint_every", "threads", "device")
     kept = {name: value for name, value in vars(config).items() if name not in ignored}
     facts = {name: value for name, value in vars(data).items() if name not in ("folder", "prompts", "metric")}
+    if config.soup is None:
+        kept.pop("soup")  # teachers from before there was one had no such setting
+    else:
+        kept["soup_sha256"] = [sources.fingerprint(reference) for reference in config.soup]
     return {"data": facts, **kept}
 
 
@@ -180,7 +201,8 @@ def _store(classifier: TextClassifier, work: Path, folder: Path, facts: dict[str
     """Write the teacher beside the work, then give it its final name by one rename."""
     ready = work / "ready"
     classifier.save(ready)
-    shutil.copy(work / "access.jsonl", ready / "access.jsonl")
+    if (work / "access.jsonl").is_file():  # a soup without a test split has seen no text
+        shutil.copy(work / "access.jsonl", ready / "access.jsonl")
     (ready / FACTS).write_text(json.dumps(facts, indent=1))
     os.rename(ready, folder)
     shutil.rmtree(work)

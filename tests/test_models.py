@@ -14,6 +14,7 @@ from typing import Any, Callable, Sequence
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from dfkd import config as configs
@@ -655,6 +656,44 @@ def test_a_teacher_made_before_there_was_a_choice_of_orders_is_known(toy_encoder
     assert teaching.make_teacher(*configs.load_teacher(given)) == facts
     with pytest.raises(ConfigError, match="batch_order: 'by_length' there, 'shuffled' now"):
         teaching.make_teacher(*configs.load_teacher(small))
+
+
+def test_a_soup_is_the_mean_of_its_teachers_and_sees_no_training_text(toy_encoder: Path, tmp_path: Path) -> None:
+    parts = [str(tmp_path / name) for name in "abc"]
+    for seed, out in enumerate(parts):
+        given = [f"model={toy_encoder}", f"out={out}", "epochs=0.5", "limit=32", "device=cpu", f"seed={seed}"]
+        teaching.make_teacher(*configs.load_teacher(["data=toy", "learning_rate=1e-3", *given]), quiet=True)
+    given = ["data=toy", f"soup=[{','.join(parts)}]", f"out={tmp_path / 'soup'}", "device=cpu"]
+    facts = teaching.make_teacher(*configs.load_teacher(given))
+    assert facts["rows"] == 0 and facts["scores"]["accuracy"] > 0 and teaching.make_teacher(
+        *configs.load_teacher(given)) == facts
+    weights = [load_file(Path(folder) / "model.safetensors") for folder in (*parts, tmp_path / "soup")]
+    for name, own in weights[3].items():
+        torch.testing.assert_close(own, torch.stack([part[name] for part in weights[:3]]).mean(dim=0))
+    assert not torch.equal(weights[0]["classifier.weight"], weights[3]["classifier.weight"])
+    read = [json.loads(line) for line in (tmp_path / "soup/access.jsonl").read_text().splitlines()]
+    assert [record["split"] for record in read] == ["test"]
+    shutil.copytree(parts[1], tmp_path / "d")
+    given[1] = f"soup=[{parts[0]},{tmp_path / 'd'}]"
+    with pytest.raises(ConfigError, match="other settings(?s:.*)soup_sha256"):
+        teaching.make_teacher(*configs.load_teacher(given))
+
+
+def test_what_cannot_be_averaged_is_refused(toy_encoder: Path, toy_teacher: Path, tmp_path: Path) -> None:
+    def refused(said: str, *given: str) -> None:
+        with pytest.raises(ConfigError, match=f"(?s){said}"):
+            teaching.make_teacher(*configs.load_teacher(["data=toy", f"out={tmp_path / 'soup'}", *given]))
+
+    refused("'soup' is out of range.*two teachers or more", f"soup=[{toy_teacher}]")
+    refused("'model' is out of range.*beside a soup", f"soup=[{toy_teacher},{toy_teacher}]", "model=x")
+    refused("is no finished classifier.*with other seeds", f"soup=[{toy_teacher},{toy_encoder}]")
+    other = tmp_path / "other"
+    shutil.copytree(toy_teacher, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    refused("another architecture.*num_hidden_layers", f"soup=[{toy_teacher},{other}]")
+    (other / "config.json").write_text(json.dumps({**config, "id2label": {"0": "a", "1": "b", "2": "c"}}))
+    refused("classes are named differently", f"soup=[{toy_teacher},{other}]")
 
 
 def test_unfinished_work_with_other_settings_is_refused(toy_encoder: Path, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from dfkd.console import Bar, RunProgress, console, quiet_libraries, scores_line
 
 @app.command()
 def teacher(overrides: Optional[list[str]] = Overrides) -> None:
-    """Fine-tune an encoder into a teacher, on a data set's training split.
+    """Fine-tune an encoder into a teacher, on a data set's training split, or average teachers.
 
     Needs `data=NAME` (or a YAML file) and `model=` a folder, `package:DIST` or hub name. More: `out`, `epochs`,
-    `batch_size`, `learning_rate`, `limit`, `seed`, `threads`, `precision`, and any `data.FIELD`.
+    `batch_size`, `learning_rate`, `limit`, `seed`, `threads`, `precision`, and any `data.FIELD`. In place of `model=`,
+    `soup=[A,B]` takes the mean of finished teachers' weights, trained from one model with other seeds or rates.
 
     Example: `dfkd teacher data=sst2 model=bert-base-uncased out=teachers/sst2 epochs=3`
     """
@@ -23,12 +24,14 @@ def teacher(overrides: Optional[list[str]] = Overrides) -> None:
 
     quiet_libraries()
     data, settings = config.load_teacher(overrides or [])
-    what = f"teacher for {data.name} from {settings.model} -> {teaching.default_folder(data, settings)}"
+    source = settings.model or " + ".join(settings.soup or ())
+    what = f"teacher for {data.name} from {source} -> {teaching.default_folder(data, settings)}"
     console.print(what, markup=False, soft_wrap=True)
     with Bar("test items") as predicted:
         facts = teaching.make_teacher(data, settings, quiet=not sys.stderr.isatty(), progress=predicted)
     scores = facts["scores"]
-    console.print(f"trained on {facts['rows']} rows in {facts['seconds']:.0f} s")
+    done = f"trained on {facts['rows']} rows" if facts["rows"] else "averaged"
+    console.print(f"{done} in {facts['seconds']:.0f} s")
     console.print(scores_line(scores) if scores else "no test split: no scores")
 
 

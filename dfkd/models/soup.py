@@ -1,0 +1,65 @@
+"""One classifier out of several that were fine-tuned from the same weights: the mean of their weights.
+
+Source: Wortsman et al., "Model soups", ICML 2022 (arXiv:2203.05482), section 2, the uniform soup: as a rule better than
+its parts on the whole, at the cost of one model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import torch
+
+from dfkd.errors import ConfigError
+from dfkd.models import preflight, sources
+from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
+
+FIX = "give teachers that were trained from one and the same model: 'dfkd teacher' with other seeds or rates"
+
+
+def check(references: Sequence[str], labels: Sequence[str], trust_remote_code: bool = False) -> None:
+    """Whether the weights of classifiers can be averaged, before they are read.
+
+    Args:
+        references: folders or hub names, two or more.
+        labels: the data set's class names; the classifiers have them in this order.
+        trust_remote_code: let a hub model run its own code.
+
+    Raises:
+        ConfigError: one is no finished classifier, has other classes, or another architecture or vocabulary.
+    """
+    first: tuple[dict[str, Any], dict[str, int]] | None = None
+    for reference in references:
+        config = sources.load_config(reference, trust_remote_code)
+        preflight.check_finished(config, f"'{reference}'", FIX)
+        preflight.class_order(class_names(config), labels, None)
+        own = _shape(config), load_tokenizer(reference, trust_remote_code).get_vocab()
+        first = first or own
+        for what, there, here in zip(("another architecture", "another vocabulary"), first, own):
+            if there != here:
+                differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))[:4]
+                raise ConfigError(f"'{reference}' has {what} than '{references[0]}'", found=differing, fix=FIX)
+
+
+def _shape(config: Any) -> dict[str, Any]:
+    """What a configuration says of the weights' shapes and use."""
+    ignored = ("_name_or_path", "transformers_version", "dtype", "id2label", "label2id", "problem_type")
+    return {name: value for name, value in config.to_dict().items() if name not in ignored}
+
+
+def averaged(references: Sequence[str], trust_remote_code: bool = False) -> TextClassifier:
+    """The classifier with the mean of all weights, on the CPU, in float32; the first one's tokenizer.
+
+    Args:
+        references: as :func:`check` has passed them.
+        trust_remote_code: let a hub model run its own code.
+    """
+    mean = load_classifier(references[0], trust_remote_code=trust_remote_code)
+    own = mean.model.state_dict()
+    sums = {name: weights.to(torch.float64) for name, weights in own.items() if weights.is_floating_point()}
+    for reference in references[1:]:
+        weights = load_classifier(reference, trust_remote_code=trust_remote_code).model.state_dict()
+        for name in sums:
+            sums[name] += weights[name]
+    mean.model.load_state_dict({**own, **{name: (total / len(references)).float() for name, total in sums.items()}})
+    return mean
