@@ -127,7 +127,8 @@ class TrainConfig:
         evaluate_every: steps between looks at the held-out pseudo samples.
         select: which student is kept: of the last step, or of the best held-out ``agreement``.
         checkpoint_every: steps between checkpoints.
-        explode_factor: stop when the loss is this many times the median of the last 50 steps.
+        explode_factor: stop when the loss is this many times the median of the last 50 steps, or 0.01 where that is
+            smaller.
     """
 
     steps: int = 600

@@ -33,6 +33,7 @@ Record = dict[str, Any]
 SAMPLES_SHOWN = 8
 MEDIAN_WINDOW = 50
 ENOUGH_FOR_A_MEDIAN = 5
+SMALL_LOSS = 1e-2  # nats: after hundreds of easy batches at 0.0004, a hard one at 0.13 is no explosion
 
 
 class Watch(Protocol):
@@ -174,8 +175,7 @@ class Distiller:
 
     def _refuse_divergence(self, loss: float) -> None:
         typical = statistics.median(self.recent) if len(self.recent) >= ENOUGH_FOR_A_MEDIAN else math.inf
-        # a small absolute floor: a loss near 0 may well double without harm
-        exploded = loss > self.config.explode_factor * max(typical, 1e-3)
+        exploded = loss > self.config.explode_factor * max(typical, SMALL_LOSS)
         if not math.isfinite(loss) or exploded:
             what = "is no finite number" if not math.isfinite(loss) else f"is far above its median {typical:.4g}"
             kept = self.step // self.config.checkpoint_every * self.config.checkpoint_every

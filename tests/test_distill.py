@@ -200,6 +200,18 @@ def test_divergence_stops_and_keeps_the_checkpoint(
     assert (work / "checkpoint-000000010" / "state.safetensors").is_file()
 
 
+def test_a_hard_batch_after_easy_ones_is_no_divergence(
+    settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(self: Distiller, batch: Any, logits: Any) -> Any:
+        value, student_logits = original(self, batch, logits)
+        return {"kd": value["kd"] * 0 + (0.13 if self.step == 12 else 0.0004)}, student_logits
+
+    original = Distiller._losses
+    monkeypatch.setattr(Distiller, "_losses", losses)
+    assert run(settings("random_tokens", "train.steps=20"))["steps"] == 20
+
+
 def test_without_a_test_split_fidelity_is_reported(settings: Callable[..., list[str]], toy_data: Any) -> None:
     files = "data.files={train: " + f"{Path(toy_data.folder) / 'toy' / 'train.jsonl'}" + "}"
     result = run(settings("random_tokens", "train.steps=3", files))
