@@ -186,8 +186,14 @@ def labelled(result: Result, cell: Cell) -> Result:
 
 
 def keep_results(found: Sequence[Result], folder: Path) -> None:
-    """Copy the runs' ``result.json``, without weights and logs, below ``folder``: small enough to be kept for good."""
+    """Copy the runs' ``result.json``, without weights and logs, below ``folder``: small enough to be kept for good.
+
+    Where the data set's own files were on this machine is left out.
+    """
     for result in found:
+        config = result.content["config"]
+        data = {name: value for name, value in config["data"].items() if name != "folder"}
+        content = {**result.content, "config": {**config, "data": data}}
         target = folder / result.content["run"] / "result.json"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(result.content, ensure_ascii=False), encoding="utf-8")
+        target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

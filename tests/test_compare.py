@@ -21,7 +21,7 @@ from dfkd import cli, compare, config, console, distill, grids, pipeline, ray_en
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.evaluate.scores import packed, unpacked
 from dfkd.pipeline import Listeners
-from dfkd.report import comparison
+from dfkd.report import comparison, results
 from dfkd.report.statistics import accuracy, holm, paired_difference
 
 QUICK = {
@@ -169,6 +169,10 @@ def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pyt
     assert len(found) == 2 and not missing
     assert {result.strategy for result in found} == {"random_tokens", "real_text"}
     assert {result.setting[2] for result in found} == {"one layer"}
+
+    compare.keep_results(found, Path(jobs[0].config.runs).parent / "kept")
+    kept = results.collect([Path(jobs[0].config.runs).parent / "kept"])
+    assert len(kept) == 2 and all(str(jobs[0].config.data.folder) not in str(run.content) for run in kept)
 
     def run_again(*_: object) -> None:
         raise AssertionError("a finished run was run again")
