@@ -399,6 +399,15 @@ def test_a_setting_that_fails_every_trial_is_told_before_the_first(yaml: Write, 
     assert study.trials(study.open_study(sweep)) == []
 
 
+def test_a_choice_that_fails_all_its_trials_is_told_before_the_first(yaml: Write, tmp_path: Path) -> None:
+    path = Path(yaml(search={"strategy": {"choices": ["random_tokens", "pool"]}, "train.learning_rate": RATE}))
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "  strategy: random" not in line))
+    sweep = load(str(path), tmp_path)
+    with pytest.raises(ConfigError, match="no pool is given") as told:
+        work.supervise(sweep, [], 1, None)  # type: ignore[arg-type]
+    assert str(told.value).count("no pool is given") == 1 and study.trials(study.open_study(sweep)) == []
+
+
 @pytest.mark.parametrize(("looks", "begun"), [(3, True), (1, False)])  # it went while the trial ran, or before
 def test_a_worker_whose_sweep_is_gone_leaves_its_trial(
     looks: int, begun: bool, yaml: Write, tmp_path: Path, rig: Any, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Mapping, Optional, Sequence
@@ -13,13 +12,13 @@ from dfkd import config as configs
 from dfkd import doors, judge, pipeline
 from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml, require
 from dfkd.errors import ConfigError
+from dfkd.grids import setting
 from dfkd.sweeping.goals import AGREEMENT, LATENCY, Objective, read_objectives
 from dfkd.sweeping.space import Choices, Dimension, Range, read_space
 
 SWEEPS = "experiments/sweeps"
 TRIALS = "trials"
 OWN = ("run", "runs")
-PLAIN = re.compile(r"[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ class Sweep:
         space: setting -> what values it may take.
         objectives: at least one.
         out: its folder.
-        first: the configuration of the trial with the first value of everything.
+        probes: configurations with both ends of every range and every choice; the first has the first value of
+            everything.
     """
 
     name: str
@@ -78,7 +78,12 @@ class Sweep:
     space: Mapping[str, Dimension]
     objectives: tuple[Objective, ...]
     out: Path
-    first: RunConfig
+    probes: tuple[RunConfig, ...]
+
+    @property
+    def first(self) -> RunConfig:
+        """The configuration of the trial with the first value of everything."""
+        return self.probes[0]
 
     @property
     def prunes(self) -> bool:
@@ -161,10 +166,10 @@ def load(
     ]
     if problems + found:
         raise ConfigError.joined(_named(path, problems + found))
-    first, space = _probe(plan, space, path)
-    _check_measured(first, objectives, path)
+    probes, space = _probe(plan, space, path)
+    _check_measured(probes[0], objectives, path)
     where = (out or Path("sweeps") / path.stem).expanduser()
-    return Sweep(path.stem, plan, space, tuple(objectives), where, first)
+    return Sweep(path.stem, plan, space, tuple(objectives), where, probes)
 
 
 def _plan(path: Path, overrides: Sequence[str], trials: int | None) -> Plan:
@@ -191,19 +196,17 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 
 def _as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Settings as the command line has them: YAML on one line, strings in quotes where they would be read otherwise."""
-    return [f"{key}={value if _reads_as_itself(value) else json.dumps(value)}" for key, value in values.items()]
+    """Settings as the command line has them."""
+    return [setting(key, value) for key, value in values.items()]
 
 
-def _reads_as_itself(value: object) -> bool:
-    return isinstance(value, str) and bool(PLAIN.fullmatch(value)) and parse_overrides([f"v={value}"])["v"] == value
-
-
-def _probe(plan: Plan, space: Mapping[str, Dimension], path: Path) -> tuple[RunConfig, dict[str, Dimension]]:
+def _probe(
+    plan: Plan, space: Mapping[str, Dimension], path: Path
+) -> tuple[tuple[RunConfig, ...], dict[str, Dimension]]:
     """Try the ends of every range and every choice, so that no trial fails for its settings hours later.
 
     Returns:
-        The configuration with the first values, and the space with whole numbers where the settings take no others.
+        The configurations, and the space with whole numbers where the settings take no others.
     """
     first = {key: dimension.values[0] for key, dimension in space.items()}
     last = {key: dimension.values[-1] for key, dimension in space.items()}
@@ -212,10 +215,10 @@ def _probe(plan: Plan, space: Mapping[str, Dimension], path: Path) -> tuple[RunC
         for value in dimension.values[1:]
     ]
     try:
-        config, *_ = [pipeline.load_config(_as_overrides({**_settings(plan), **v})) for v in (first, last, *others)]
+        probes = [pipeline.load_config(_as_overrides({**_settings(plan), **v})) for v in (first, last, *others)]
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return config, {key: _typed(key, dimension, config, path) for key, dimension in space.items()}
+    return tuple(probes), {key: _typed(key, dimension, probes[0], path) for key, dimension in space.items()}
 
 
 def _typed(key: str, dimension: Dimension, config: RunConfig, path: Path) -> Dimension:

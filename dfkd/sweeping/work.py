@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from dfkd import pipeline, runs, workers
 from dfkd.compare import Watcher
-from dfkd.errors import DfkdError, TrainingDiverged
+from dfkd.errors import ConfigError, DfkdError, TrainingDiverged
 from dfkd.pipeline import Listeners
 from dfkd.runs import RunFolder
 from dfkd.sweeping import study as studies
@@ -153,7 +153,7 @@ def supervise(sweep: Sweep, arguments: Sequence[str], processes: int, watcher: W
         watcher: hears of the progress.
 
     Raises:
-        ConfigError: the settings would fail every trial, or the folder holds another sweep.
+        ConfigError: settings would fail their trials, or the folder holds another sweep.
         Busy: another process works on this sweep.
         DfkdError: a process ended before the work was done.
     """
@@ -166,13 +166,29 @@ def supervise(sweep: Sweep, arguments: Sequence[str], processes: int, watcher: W
             put_aside(sweep, trial.number)
         if not begun and len(studies.trials(study)) >= sweep.plan.trials:
             return
-        pipeline.preflight(sweep.first, scored=False)
+        _require_fit(sweep)
         shares = [[f"--begun={number}" for number in begun[index::processes]] for index in range(processes)]
         commands = [["sweep", *arguments, *part, "--worker"] for part in shares]
         logs = [sweep.out / f"worker{index}.log" for index in range(processes)]
         workers.share(commands, logs, lambda: tell(sweep, study, watcher, processes), held.fileno())
     finally:
         held.close()
+
+
+def _require_fit(sweep: Sweep) -> None:
+    """Check what can be checked before any work of everything that trials may be given.
+
+    Raises:
+        ConfigError: lists every problem found, once.
+    """
+    problems: dict[str, ConfigError] = {}
+    for config in sweep.probes:
+        try:
+            pipeline.preflight(config, scored=False)
+        except ConfigError as error:
+            problems.setdefault(str(error), error)
+    if problems:
+        raise ConfigError.joined(list(problems.values()))
 
 
 def tell(sweep: Sweep, study: Study, watcher: Watcher, processes: int = 1) -> None:
