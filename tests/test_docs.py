@@ -14,8 +14,9 @@ import pytest
 from as_a_user import User, commands, not_run, one_cell, small_settings
 from documented import ROOT, Step
 
-from dfkd import config, grids, pipeline, synthesizing
+from dfkd import config, grids, pipeline, synthesizing, tabling
 from dfkd.models.students.registry import STUDENTS
+from dfkd.report import document
 from dfkd.sweeping import spec
 from dfkd.synthesis import registry
 
@@ -249,6 +250,16 @@ def test_every_page_has_its_place() -> None:
     listed = re.findall(r"^ +- (?:[^#\n]*: )?([\w/]+\.md)$", navigation, re.MULTILINE)
     there = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     assert sorted(listed) == sorted(there)
+
+
+@pytest.mark.slow
+def test_the_results_page_is_what_the_result_files_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    command = "dfkd table results --out docs/results.md"
+    assert page == document.write(tabling.grids([Path("results")]), "markdown", command)
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("*.json")]
+    assert texts and not [text for text in texts if re.search(r'"/[a-z]+/', text)]  # no folder of anybody's machine
 
 
 @pytest.mark.slow

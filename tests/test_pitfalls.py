@@ -53,7 +53,7 @@ def test_runs_judged_on_other_items_or_lengths_are_kept_apart(toy_run: Run, tmp_
 def test_seconds_count_the_samples_set_aside(toy_run: Run) -> None:
     _, result = toy_run("as_dfd", "train.heldout=64")
     assert result["seconds"]["heldout"] > 0
-    assert table._seconds(result) == result["seconds"]["heldout"] + result["seconds"]["train"]
+    assert results.Result(Path("x"), result).seconds == result["seconds"]["heldout"] + result["seconds"]["train"]
 
 
 def test_real_text_is_never_trained_on_what_is_set_aside(toy_run: Run) -> None:
