@@ -59,10 +59,10 @@ SCALES = {
         students=(("student=truncated", "student.layers=1"),),
     ),
 }
-# two inner steps in place of five, and few fresh batches of written text, each used often, keep the demo short
+# few fresh batches of written text, each used often, keep the demo short
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "random_tokens": (),
-    "as_dfd": ("strategy.guess_steps=2",),
+    "as_dfd": (),
     "prompt_rl": ("train.replay_share=0.87", "train.heldout=64", "strategy.max_new_tokens=16"),
     "real_text": (),
 }
