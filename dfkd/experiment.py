@@ -23,7 +23,7 @@ from dfkd.commands import grids as commands
 from dfkd.commands._app import Overrides
 from dfkd.console import Bar, console, guarded, quiet_libraries, scores_line
 from dfkd.errors import ConfigError, suggestion
-from dfkd.grids import filled, names_in, planned, setting
+from dfkd.grids import filled, names_in, planned, settings_of
 
 SCALES = "experiments/scales"
 KEYS = ("about", "teachers", "pools", "tables", "settings", "stand_in")
@@ -76,7 +76,7 @@ def run(
     plan = load(scale, data)
     commands.check_engine(engine)
     tables = _tables(plan, data, only)
-    shared = [*_settings(plan["settings"]), *overrides]
+    shared = [*settings_of(plan["settings"]), *overrides]
     if not show:
         _prepare(plan, data, tables, overrides)
     failed = False
@@ -135,7 +135,7 @@ def _prepare(
 ) -> None:
     """Stand-ins, and those teachers and pools that the rows need, where they are missing."""
     # what is said of the data set in the command holds for its teachers and pools as well
-    settings = [*_settings(plan["settings"]), *(one for one in overrides if one.startswith("data."))]
+    settings = [*settings_of(plan["settings"]), *(one for one in overrides if one.startswith("data."))]
     if plan["stand_in"]:
         stand_in.make(config.load_data({"data": data}), Path(plan["stand_in"]))
     cells = [cell for table, rows in tables.items() for cell in planned(table, [data, *rows])]
@@ -146,16 +146,12 @@ def _prepare(
         if folder not in said:
             continue
         console.print(f"teacher {folder}", markup=False)
-        encoder, options = config.load_teacher([f"data={data}", *settings, *_settings(own), f"out={folder}"])
+        encoder, options = config.load_teacher([f"data={data}", *settings, *settings_of(own), f"out={folder}"])
         with Bar("test items") as predicted:
             facts = teaching.make_teacher(encoder, options, quiet=not sys.stderr.isatty(), progress=predicted)
         console.print(f"  {scores_line(facts['scores'])}" if facts["scores"] else "  no test split: no scores")
     for folder, own in pools.items():
         console.print(f"pool {folder}", markup=False)
-        pool, made = synthesizing.load_config([f"data={data}", *settings, *_settings(own), f"out={folder}"])
+        pool, made = synthesizing.load_config([f"data={data}", *settings, *settings_of(own), f"out={folder}"])
         with Bar("samples") as progress:
             synthesizing.synthesize(pool, made, progress)
-
-
-def _settings(values: Mapping[str, Any]) -> list[str]:
-    return [setting(key, value) for key, value in values.items()]

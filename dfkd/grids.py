@@ -196,7 +196,7 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
                     settings.update(row)
                 for seed in range(wanted[-1] if wanted else seeds):
                     run = "/".join(_slug(part) for part in (name, data, student, strategy, f"seed{seed}"))
-                    given = [setting(key, value) for key, value in filled(settings, data).items()]
+                    given = settings_of(filled(settings, data))
                     cells.append(Cell(str(data), str(student), str(strategy), seed, run, (*given, *overrides)))
     return sorted(cells, key=lambda cell: cell.seed)
 
@@ -212,6 +212,11 @@ def filled(value: Any, data: str) -> Any:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9=.,-]+", "_", str(name)).strip("_")
+
+
+def settings_of(values: Mapping[str, Any]) -> list[str]:
+    """Settings as overrides have them."""
+    return [setting(key, value) for key, value in values.items()]
 
 
 def setting(key: str, value: object) -> str:

@@ -52,11 +52,9 @@ class RunFolder:
         if not (self.work / "lock").is_file():
             return False
         try:
-            self.lock()
+            lock(self.work, f"the run '{self.final}'", "look again").close()
         except (Busy, FileNotFoundError):  # the other one has it, or has just finished
             return True
-        assert self._lock is not None
-        self._lock.close()
         return False
 
     @property

@@ -58,14 +58,14 @@ def test_stand_ins_are_made_once_and_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", config.available(experiment.SCALES))
 def test_what_a_scale_names_is_there_and_its_settings_are_known(scale: str, data: str) -> None:
     plan = experiment.load(scale, data)
-    shared = experiment._settings(plan["settings"])
+    shared = grids.settings_of(plan["settings"])
     assert plan["teachers"] and experiment._tables(plan, data, [])
     for folder, own in plan["teachers"].items():
-        loaded, options = config.load_teacher([f"data={data}", *shared, *experiment._settings(own), f"out={folder}"])
+        loaded, options = config.load_teacher([f"data={data}", *shared, *grids.settings_of(own), f"out={folder}"])
         assert loaded.name == data and options.out == folder and "{data}" not in f"{folder}{own}"
     for folder, own in plan["pools"].items():
         settings, made = synthesizing.load_config(
-            [f"data={data}", *shared, *experiment._settings(own), f"out={folder}"]
+            [f"data={data}", *shared, *grids.settings_of(own), f"out={folder}"]
         )
         assert made.teacher in plan["teachers"] and settings.out == folder
     teachers = {
@@ -79,7 +79,7 @@ def test_what_a_scale_names_is_there_and_its_settings_are_known(scale: str, data
 def test_settings_reach_the_run_as_they_were_meant() -> None:
     plan = experiment.load("cpu", "sst2")
     own = plan["pools"]["pools/sst2-keyword_prompt"]
-    _, made = synthesizing.load_config(["data=sst2", *experiment._settings(own), "out=x"])
+    _, made = synthesizing.load_config(["data=sst2", *grids.settings_of(own), "out=x"])
     assert made.strategy.options["opening"] == "<|im_start|>assistant\n"
 
 

@@ -12,7 +12,7 @@ from dfkd import config as configs
 from dfkd import doors, judge, pipeline
 from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml, require
 from dfkd.errors import ConfigError
-from dfkd.grids import setting
+from dfkd.grids import settings_of
 from dfkd.sweeping.goals import AGREEMENT, LATENCY, Objective, read_objectives
 from dfkd.sweeping.space import Choices, Dimension, Range, read_space
 
@@ -97,7 +97,7 @@ class Sweep:
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The ``key=value`` settings of a trial."""
-        return _as_overrides({**_settings(self.plan), **values})
+        return settings_of({**_settings(self.plan), **values})
 
     def config(self, number: int, values: Mapping[str, Any]) -> RunConfig:
         """The configuration of trial ``number``; its folder is ``trials/<number>`` below the sweep's."""
@@ -195,11 +195,6 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return {**plan.settings, **({"judge": plan.judge} if plan.judge is not None else {})}
 
 
-def _as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Settings as the command line has them."""
-    return [setting(key, value) for key, value in values.items()]
-
-
 def _probe(
     plan: Plan, space: Mapping[str, Dimension], path: Path
 ) -> tuple[tuple[RunConfig, ...], dict[str, Dimension]]:
@@ -215,7 +210,7 @@ def _probe(
         for value in dimension.values[1:]
     ]
     try:
-        probes = [pipeline.load_config(_as_overrides({**_settings(plan), **v})) for v in (first, last, *others)]
+        probes = [pipeline.load_config(settings_of({**_settings(plan), **v})) for v in (first, last, *others)]
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return tuple(probes), {key: _typed(key, dimension, probes[0], path) for key, dimension in space.items()}
