@@ -213,6 +213,22 @@ def test_what_opens_every_text_is_read_and_not_shown(
     assert len(shown) == 4 and not any(text.startswith("rain soup") for text in shown)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_opening_names_what_the_data_config_calls_a_text(
+    build: Build, context: Context, name: str, tokenizer: Any
+) -> None:
+    words = {**context.prompts, "domain": "rain soup"}
+    strategy = build(name, prompts=words, opening="a {domain} {and} more :")
+    assert strategy.source.start == tokenizer("a rain soup {and} more :", add_special_tokens=False)["input_ids"]
+
+
+def test_an_opening_needs_the_domain_it_names(toy_language_model: Path) -> None:
+    options = registry.options("lm_free", {"model": str(toy_language_model), "opening": "a {domain}"})
+    registry.check("lm_free", options, Facts(("no", "yes"), {"domain": "text"}))
+    with pytest.raises(ConfigError, match="no prompts.domain(.|\n)*without {domain}"):
+        registry.check("lm_free", options, Facts(("no", "yes"), {}))
+
+
 def test_prompts_hold_what_the_prompters_may_hold(build: Build) -> None:
     strategy = build("lm_prompt", prompt_tokens=3)
     size = len(strategy.source.tokenizer)

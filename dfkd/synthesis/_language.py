@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, ClassVar, Literal, Optional
+from typing import Any, Callable, ClassVar, Literal, Mapping, Optional
 
 from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.language import engines, load
 from dfkd.models.language.base import Sampling
+from dfkd.synthesis._templates import domain_of
 from dfkd.synthesis._writer import ContentGenerator, Filters
 from dfkd.synthesis.base import Context, Facts
 
+DOMAIN = "{domain}"
 LONGEST_PROMPT = 32  # tokens; a guess for the check before any work, when no tokenizer is loaded yet
 
 
@@ -24,7 +26,8 @@ class LanguageOptions:
         engine: what runs it: transformers, or vllm on machines with a GPU.
         opening: what stands before every prompt and is no part of the text, special tokens by their names; null: the
             tokenizer's token for the beginning of a text. A model for conversations may want the beginning of its
-            turn there, such as "<|im_start|>assistant\\n" for SmolLM2-Instruct, or writes fragments.
+            turn there, such as "<|im_start|>assistant\\n" for SmolLM2-Instruct, or writes fragments; {domain} is what the
+            data config calls a text (prompts.domain).
         temperature: logits are divided by it; 0: always the likeliest token.
         top_k: draw from the k likeliest tokens alone; 0: no limit.
         top_p: draw from the smallest set of tokens with this much probability.
@@ -105,7 +108,7 @@ def content_generator(options: LanguageOptions, context: Context, stop: str = ""
     engine = engines.around(options.engine, opened, options.model, options.generation_batch, stop, trusted)
     tokenizer = opened.tokenizer if options.engine == "transformers" else load.load_tokenizer(options.model, trusted)
     sampling = options.sampling(longest=max(1, context.teacher.max_length - 2))
-    return ContentGenerator(engine, tokenizer, sampling, options.opening)
+    return ContentGenerator(engine, tokenizer, sampling, opening_of(options, context.prompts))
 
 
 def check(options: LanguageOptions, facts: Facts) -> None:
@@ -116,8 +119,9 @@ def check(options: LanguageOptions, facts: Facts) -> None:
     """
     problems = []
     tokens = LONGEST_PROMPT + options.sampling(facts.max_length).max_new_tokens
-    asked: tuple[Callable[[], None], ...] = (
+    asked: tuple[Callable[[], Any], ...] = (
         lambda: refuse_pairs(facts.pair), lambda: engines.check(options.engine),
+        lambda: opening_of(options, facts.prompts),
         lambda: load.check(options.model, facts.trust_remote_code, tokens),
     )
     for ask in asked:
@@ -127,6 +131,18 @@ def check(options: LanguageOptions, facts: Facts) -> None:
             problems.append(error)
     if problems:
         raise ConfigError.joined(problems)
+
+
+def opening_of(options: LanguageOptions, prompts: Mapping[str, Any]) -> str | None:
+    """What stands before every prompt, {domain} filled in; other braces are left as they are.
+
+    Raises:
+        ConfigError: the data config does not say what a text is called.
+    """
+    opening = options.opening
+    if opening is None or DOMAIN not in opening:
+        return opening
+    return opening.replace(DOMAIN, domain_of([DOMAIN], prompts))
 
 
 def refuse_pairs(pair: bool) -> None:
