@@ -26,8 +26,8 @@ class LanguageOptions:
         engine: what runs it: transformers, or vllm on machines with a GPU.
         opening: what stands before every prompt and is no part of the text, special tokens by their names; null: the
             tokenizer's token for the beginning of a text. A model for conversations may want the beginning of its
-            turn there, such as "<|im_start|>assistant\\n" for SmolLM2-Instruct, or writes fragments; {domain} is what the
-            data config calls a text (prompts.domain).
+            turn there, such as "<|im_start|>assistant\\n" for SmolLM2-Instruct, or writes fragments; {domain} is what
+            the data config calls a text (prompts.domain).
         temperature: logits are divided by it; 0: always the likeliest token.
         top_k: draw from the k likeliest tokens alone; 0: no limit.
         top_p: draw from the smallest set of tokens with this much probability.
