@@ -105,6 +105,16 @@ def test_claims_are_held_against_every_grid_and_student_that_can_tell(tmp_path: 
     assert (none.verdict, none.where, none.ours) == ("not run", "", True) and "no run of 'as_dfd'" in none.numbers[0]
 
 
+def test_a_claim_not_run_is_shown_where_the_fewest_runs_are_missing(tmp_path: Path) -> None:
+    data = [f"data{number}" for number in range(3)]
+    near = [one for name in ("as_dfd", "random_tokens") for one in seeds(name, 0.5, data=data[0], student="near")]
+    far = seeds("as_dfd", 0.5, data=data[0], student="far")
+    claim = {"kind": "mean_beats", "strategy": "as_dfd", "over": "random_tokens", "data": data, "seeds": 2}
+    for runs in (near + far, far + near):
+        (said,) = judged(tmp_path, runs, **claim)
+        assert (said.verdict, said.where) == ("not run", "g, near")
+
+
 def test_runs_of_two_budgets_cannot_be_held_against_a_claim(tmp_path: Path) -> None:
     longer = [made(name, 0.9, data="a") for name in ("as_dfd", "random_tokens")]
     for one in longer:

@@ -63,11 +63,18 @@ class Scene:
         """Data set -> what is not run there of the strategies; only where something is not."""
         found = {}
         for data in self.data:
-            runs = self.columns[data].runs if data in self.columns else {}
-            few = [(name, len(runs.get(name, ()))) for name in strategies if len(runs.get(name, ())) < self.seeds]
+            few = [(name, count) for name in strategies if (count := self._runs(data, name)) < self.seeds]
             if few:
                 found[data] = ", ".join(f"'{name}' {count} of {self.seeds} runs" for name, count in few)
         return found
+
+    def runs_missing(self, *strategies: str) -> int:
+        """How many runs of the strategies would have to be made."""
+        return sum(max(0, self.seeds - self._runs(data, name)) for data in self.data for name in set(strategies))
+
+    def _runs(self, data: str, strategy: str) -> int:
+        """How many runs of a strategy there are on a data set."""
+        return len(self.columns[data].runs.get(strategy, ())) if data in self.columns else 0
 
     def there(self, *strategies: str) -> list[Column]:
         """The data sets where all of the strategies are run."""

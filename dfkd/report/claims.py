@@ -107,15 +107,16 @@ def _places(results: Sequence[Result]) -> dict[Place, dict[str, Column]]:
 
 
 def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> list[Verdict]:
-    answers = {
-        place: claim.answer(Scene(columns, claim.data, claim.seeds))
+    scenes = {
+        place: Scene(columns, claim.data, claim.seeds)
         for place, columns in places.items() if _is_about(claim, place, columns)
     }
+    answers = {place: claim.answer(scene) for place, scene in scenes.items()}
     told = {place: answer for place, answer in answers.items() if answer.said != NOT_RUN}
     if told:
         return [_verdict(claim, answer, place) for place, answer in told.items()]
     if answers:  # the place that lacks least says what is still to be run
-        place = min(answers, key=lambda place: len(" ".join(answers[place].numbers[-1:])))
+        place = min(answers, key=lambda place: scenes[place].runs_missing(*claim.names, FLOOR, CEILING))
         return [_verdict(claim, answers[place], place)]
     names = ", ".join(f"'{name}'" for name in sorted(_telling(claim)))
     wanted = f" in {', '.join(claim.grids)}" if claim.grids else ""
