@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from dfkd.errors import ConfigError
 from dfkd.models.language.base import LanguageModel
@@ -24,25 +24,39 @@ class Actor(Protocol):
     needs_reference: bool
     """Whether the logits build on the reference's."""
 
-    def logits(self, ids: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self, ids: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None, shared: int = 0
+    ) -> Tensor:
         """Logits (B, ``keep``, V) after the last ``keep`` of the ids (B, L), given the reference's own.
 
-        A ``cache`` holds what was read of the same ids before, and is filled.
+        A ``cache`` holds what was read of the same ids before, and is filled; the first ``shared`` ids, at most L -
+        ``keep``, are the same in all rows.
         """
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
 
 
-def next_logits(model: Any, ids: Tensor, keep: int, cache: Cache | None = None) -> Tensor:
+def next_logits(model: Any, ids: Tensor, keep: int, cache: Cache | None = None, shared: int = 0) -> Tensor:
     """A causal language model's logits (B, ``keep``, V) after the last ``keep`` of the ids (B, L).
+
+    What all rows begin with is read once: the opening of a prompt can be longer than the prompt.
 
     Args:
         model: of transformers, perhaps in peft's shell.
         ids: (B, L).
         keep: at most as many as the cache has not read.
         cache: what was read of the same ids before; it is filled. ``None``: all are read, and none kept.
+        shared: as many of the first ids are the same in all rows; at most L - ``keep``.
     """
+    if shared and len(ids) > 1 and (cache is None or cache.get_seq_length() == 0):
+        cache = DynamicCache() if cache is None else cache
+        _read(model, ids[:1, :shared], 1, cache)
+        cache.batch_repeat_interleave(len(ids))  # gradient flows through it
+    return _read(model, ids, keep, cache)
+
+
+def _read(model: Any, ids: Tensor, keep: int, cache: Cache | None) -> Tensor:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     new, mask = ids if cache is None else ids[:, cache.get_seq_length() :], torch.ones_like(ids)
     how: dict[str, Any] = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
@@ -86,9 +100,11 @@ class LoraActor:
                 nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
                 parameter.data.copy_(drawn)
 
-    def logits(self, ids: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self, ids: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None, shared: int = 0
+    ) -> Tensor:
         """The adapted model's logits."""
-        return next_logits(self.model, ids, keep, cache)
+        return next_logits(self.model, ids, keep, cache, shared)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The adapters."""
@@ -145,7 +161,9 @@ class GruActor(nn.Module):
         nn.init.zeros_(self.write.weight)
         self.to(language.device)
 
-    def logits(self, ids: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self, ids: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None, shared: int = 0
+    ) -> Tensor:
         """The reference's logits and the network's own; it reads the few tokens of a prompt anew each time."""
         assert reference is not None
         reading, writing = self.tables

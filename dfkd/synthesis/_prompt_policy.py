@@ -125,14 +125,14 @@ class PromptPolicy:
             cache: of earlier calls for the same prompts.
         """
         with self.language.frozen() as model, torch.autocast(self.language.device.type, enabled=False):
-            return next_logits(model, self._ids(tokens), keep or tokens.shape[1] + 1, cache).float()
+            return next_logits(model, self._ids(tokens), keep or tokens.shape[1] + 1, cache, self.shared).float()
 
     def _actors_logits(
         self, tokens: Tensor, keep: int, reference: Tensor | None, cache: Cache | None = None
     ) -> Tensor:
         # the trainer's autocast would keep stale copies of the weights that learn
         with torch.autocast(self.language.device.type, enabled=False):
-            return self.actor.logits(self._ids(tokens), keep, reference, cache)
+            return self.actor.logits(self._ids(tokens), keep, reference, cache, self.shared)
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
@@ -147,6 +147,11 @@ class PromptPolicy:
         """Go back to the state of :meth:`state_dict`."""
         for name, parameter in self.actor.trained().items():
             parameter.copy_(state[name])
+
+    @property
+    def shared(self) -> int:
+        """How many ids are the same in all rows, and answer for no token of a prompt."""
+        return len(self.start) - 1
 
     def _ids(self, tokens: Tensor) -> Tensor:
         """The tokens after what begins every text."""

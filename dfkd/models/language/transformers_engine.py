@@ -20,7 +20,7 @@ from dfkd.models.language.sampling import next_tokens
 class TransformersEngine:
     """Continues prompts in batches of equal prompt length, and computes nothing that is thrown away.
 
-    No padding; equal prompts are read once; logits are made for the last position alone; a text that has ended leaves
+    No padding; equal prompts, and what opens all of a batch, are read once; logits are made for the last position alone; a text that has ended leaves
     the batch and its cache at once. Each text has its own random generator, so that in float32 it does not depend on
     its batch (up to rounding at a tie); in bf16 the kernels for other batch sizes round otherwise.
 
@@ -150,9 +150,14 @@ def batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
 
 
 def _read(model: Any, rows: _Rows, cache: RowCache) -> Tensor:
-    """Read the prompts, equal ones once, into the cache; the logits (B, V) after each."""
+    """Read the prompts into the cache, equal ones and what opens them all once; the logits (B, V) after each."""
     distinct, which = torch.unique(rows.so_far(), dim=0, return_inverse=True)
-    logits = _forward(model, distinct, cache)
+    alike = (distinct[:, :-1] == distinct[:1, :-1]).all(dim=0)
+    shared = int(alike.int().cumprod(dim=0).sum()) if len(distinct) > 1 else 0
+    if shared:
+        _forward(model, distinct[:1, :shared], cache)
+        cache.spread(torch.zeros(len(distinct), dtype=torch.long, device=distinct.device), rows.prompt_length)
+    logits = _forward(model, distinct[:, shared:], cache)
     cache.spread(which, rows.capacity)
     return logits[which]
 
