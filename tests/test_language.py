@@ -135,6 +135,28 @@ def test_a_text_does_not_depend_on_its_batch(models: Callable[[str], LanguageMod
     assert len({len(text.tokens) for text in alone}) > 2 and len(set(alone)) > 8
 
 
+@pytest.mark.parametrize("model_type", tiny.LANGUAGE_MODELS)
+def test_an_opening_that_prompts_share_changes_no_text(
+    models: Callable[[str], LanguageModel], model_type: str
+) -> None:
+    prompts = [[0, 70, 71, 5 + i, 80 - i] for i in range(6)] + [[0, 70, 71, 5, 80]]
+    shared, alone = TransformersEngine(models(model_type), 8), TransformersEngine(models(model_type), 1)
+    shared.ends = alone.ends = frozenset(range(15))
+    texts, expected = (each.generate(prompts, range(7), Sampling(max_new_tokens=12)) for each in (shared, alone))
+    assert texts == expected and len(set(texts)) > 4
+
+
+def test_an_opening_that_prompts_share_is_read_once(gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(gpt2.model, monkeypatch)
+    prompts = [[0, 70, 71, 5], [0, 70, 71, 6], [0, 70, 72, 5], [0, 70, 71, 5]]
+    TransformersEngine(gpt2).generate(prompts, range(4), Sampling(max_new_tokens=2, min_new_tokens=2))
+    assert spy.read == [(1, 2), (3, 2), (4, 1)]
+    spy.read.clear()
+    TransformersEngine(gpt2).generate([[5], [6]], range(2), Sampling(max_new_tokens=1))
+    TransformersEngine(gpt2).generate([[5, 9], [6, 9]], range(2), Sampling(max_new_tokens=1))
+    assert spy.read == [(2, 1), (2, 2)]  # nothing is shared
+
+
 def test_stories_from_the_smallest_real_model(data_root: Path) -> None:
     language_model = load.load(str(data_root / "stories260K" / "hf"), precision="float32")
     prompt = [*language_model.start, *language_model.tokenizer("Lily went to", add_special_tokens=False)["input_ids"]]

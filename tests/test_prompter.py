@@ -183,6 +183,33 @@ def test_prompts_drawn_with_a_cache_are_those_drawn_without(kind: str, options: 
     ]
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("actor", ["lora", "gru"])
+def test_an_opening_is_read_once_and_changes_nothing(
+    kind: str, actor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    language = language_model(kind)
+    acting = build_policy(language, PolicyOptions(policy=actor), seeded(), start=[2, 9, 8, 7])  # type: ignore[arg-type]
+    train(Learner(acting, LearnerOptions(policy_rate=1e-2)), upper_half, 3)
+    tokens, read, original = torch.tensor([[10, 20], [30, 12], [30, 14]]), [], language.model.forward
+
+    def forward(*arguments: Any, **options: Any) -> Any:
+        read.append(tuple(options["input_ids"].shape))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(language.model, "forward", forward)
+
+    def found() -> list[torch.Tensor]:
+        choice = acting.choice(tokens, acting.reference(tokens))
+        return [*choice, *torch.autograd.grad(choice.policy[..., 25].sum(), acting.parameters())]
+
+    once, drawn_once, seen = found(), drawn(acting, 50), list(read)
+    assert set(seen[: 4 if actor == "lora" else 2]) == {(1, 3), (3, 3)}
+    monkeypatch.setattr(PromptPolicy, "shared", 0)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(once, found()))
+    assert torch.equal(drawn_once, drawn(acting, 50)) and (1, 3) not in read[len(seen) :]
+
+
 def test_no_prompt_holds_special_tokens_parts_of_letters_or_unused_places() -> None:
     language = language_model()
     language.model.resize_token_embeddings(len(language.tokenizer) + 7)
