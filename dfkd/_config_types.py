@@ -114,7 +114,8 @@ class TrainConfig:
         steps: budget in student steps.
         teacher_queries: budget in sequences sent through the teacher; ``None``: no limit.
         generated_tokens: budget in tokens that a language model draws, prompts and dropped texts included; when it is
-            spent, the student goes on with replayed samples until its steps are done; ``None``: no limit.
+            spent, the student goes on with replayed samples until its steps are done, in a mixture with those of all
+            parts. Held-out texts count; a pool that has cost more is refused. ``None``: no limit.
         batch_size: B, samples a step.
         learning_rate: AdamW's, at the top of the schedule.
         weight_decay: AdamW's, on matrices (not on biases and LayerNorms).

@@ -225,7 +225,7 @@ def test_the_opening_names_what_the_data_config_calls_a_text(
 def test_an_opening_needs_the_domain_it_names(toy_language_model: Path) -> None:
     options = registry.options("lm_free", {"model": str(toy_language_model), "opening": "a {domain}"})
     registry.check("lm_free", options, Facts(("no", "yes"), {"domain": "text"}))
-    with pytest.raises(ConfigError, match="no prompts.domain(.|\n)*without {domain}"):
+    with pytest.raises(ConfigError, match="no prompts.domain(.|\n)*leave {domain} out"):
         registry.check("lm_free", options, Facts(("no", "yes"), {}))
 
 

@@ -24,6 +24,6 @@ def domain_of(templates: Sequence[str], prompts: Mapping[str, Any]) -> str:
     """
     domain = str(prompts.get("domain", ""))
     if not domain and any("domain" in places(template) for template in templates):
-        fix = "add data.prompts.domain, or templates without {domain}"
+        fix = "add data.prompts.domain, or leave {domain} out of the template or strategy.opening"
         raise ConfigError("the data config has no prompts.domain", expected="what a text is called", fix=fix)
     return domain
