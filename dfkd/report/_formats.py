@@ -11,8 +11,8 @@ from dfkd.report.layout import UNKNOWN, Cell, Gap, Sheet, notes
 
 NOTES = (
     "Accuracy in %: mean over seeds ± their standard deviation, and the mean's 95 % interval (bootstrap over test "
-    "items and seeds). Agreement is with the teacher, in %. Costs are means over the data sets; seconds are as they passed, "
-    "whatever else the machine did meanwhile.",
+    "items and seeds). Agreement is with the teacher, in %. Costs are means over the data sets; seconds are as they "
+    "passed, whatever else the machine did meanwhile.",
     "`*`: differs from the floor on the same items (paired bootstrap, p < 0.05 after Holm's correction).",
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
     "for their number), with two seeds or more.",

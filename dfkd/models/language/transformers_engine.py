@@ -20,9 +20,10 @@ from dfkd.models.language.sampling import next_tokens
 class TransformersEngine:
     """Continues prompts in batches of equal prompt length, and computes nothing that is thrown away.
 
-    No padding; equal prompts, and what opens all of a batch, are read once; logits are made for the last position alone; a text that has ended leaves
-    the batch and its cache at once. Each text has its own random generator, so that in float32 it does not depend on
-    its batch (up to rounding at a tie); in bf16 the kernels for other batch sizes round otherwise.
+    No padding; equal prompts, and what opens all of a batch, are read once; logits are made for the last position
+    alone; a text that has ended leaves the batch and its cache at once. Each text has its own random generator, so that
+    in float32 it does not depend on its batch (up to rounding at a tie); in bf16 the kernels for other batch sizes
+    round otherwise.
 
     Args:
         language_model: frozen while generating, whatever adapters a policy has put into it.
