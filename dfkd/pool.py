@@ -129,6 +129,10 @@ class Pool:
         self.sizes, self.makers = list(state["sizes"]), list(state["makers"])
         self._open.clear()
 
+    def paths(self) -> list[Path]:
+        """The files that are drawn from, the oldest first."""
+        return [self._path(index) for index in range(self._first(), len(self.sizes))]
+
     def collect_garbage(self) -> None:
         """Delete the files that are too old to be drawn."""
         for index in range(self._first() - 1, -1, -1):

@@ -216,10 +216,10 @@ class Maker:
             self._one_batch()
             self.seconds = time.perf_counter() - started
             progress(len(self.samples), self.settings.samples)
-            if self.batches % self.settings.checkpoint_every == 0 or self.stale >= PATIENCE:
+            done = len(self.samples) >= self.settings.samples
+            if done or self.batches % self.settings.checkpoint_every == 0 or self.stale >= PATIENCE:
                 self._checkpoint()
             self._refuse_standstill()
-        self._checkpoint()
         facts = self._facts(finished=True)
         text_pool.write_facts(self.folder, facts)
         return facts
@@ -270,9 +270,11 @@ class Maker:
     def _restore(self) -> None:
         """Go back to the last checkpoint, or to the very start: what was written after it is dropped."""
         content = runs.load_checkpoint(self.folder)
-        self.samples.load_state_dict(content["samples"] if content else {"sizes": []})
         if content is None:
+            self._require_nothing_there()
+            self.samples.load_state_dict({"sizes": []})
             return
+        self.samples.load_state_dict(content["samples"])
         self.batches, self.seconds = content["batches"], content["seconds"]
         self.synthesizer.load_state_dict(content["synthesizer"])
         self.teacher.queries.update(content["queries"])
@@ -280,6 +282,17 @@ class Maker:
         for batch, _ in self.samples.batches():
             self.duplicates.remember(batch.texts or ())
         seeding.restore_global_state(content["generators"])
+
+    def _require_nothing_there(self) -> None:
+        """Without a checkpoint the pool would begin anew, over the samples that its facts speak of."""
+        facts = text_pool.read_facts(self.folder)
+        if facts is not None and facts["samples"]:
+            raise ConfigError(
+                f"the pool '{self.folder}' cannot be continued", expected="a checkpoint-* folder in it",
+                found=f"{facts['samples']} samples and no checkpoint, as in a copy without it",
+                fix=f"copy the checkpoint as well, take the {facts['samples']} samples, or choose another folder with "
+                "out=FOLDER",
+            )
 
     def _facts(self, finished: bool) -> dict[str, Any]:
         """The content of ``pool.json``."""

@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Collection, Container, Mapping, Sequence
 
 from dfkd import packages
 from dfkd._reading import FileSource, HubSource, Source
@@ -24,7 +24,8 @@ Log = Callable[[dict[str, Any]], None]
 
 ALLOWED: Mapping[str, tuple[str, ...]] = {"train": ("teacher_training", "real_text"), "test": ("evaluate",)}
 """Split -> who may have it."""
-MOST_SHARED = 0.01  # of a corpus's texts may be the task's as well, by chance: short phrases are common property
+# of a corpus's texts may be the task's as well, or of a split's texts the corpus's: short phrases are common property
+MOST_SHARED = 0.01
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Task:
         """
         same = any(_same(source, path, hub) for source in self._sources.values())
         same = same or (hub is not None and hub == self.config.hub)
-        shared = 1.0 if same else self._shared(texts)
+        shared, where = (1.0, "") if same else self._shared(texts)
         refused = shared > MOST_SHARED
         if self._log is not None:
             fingerprint = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
@@ -133,17 +134,27 @@ class Task:
             self._log({"split": "corpus", "to": to, **facts, "shared": shared})
         if refused:
             problem = f"the corpus {name} is the task's own data set '{self.config.name}'"
-            found = "a file or hub data set of the task" if same else f"{shared:.1%} of its texts are the task's"
+            found = "a file or hub data set of the task" if same else f"{shared:.1%} {where}"
             raise DataFreeError(problem, expected="text from elsewhere", found=found, fix="give another corpus")
 
-    def _shared(self, texts: Sequence[str]) -> float:
-        """The share of ``texts`` that stand in the task's splits, a held-out share of the training file included."""
+    def _shared(self, texts: Sequence[str]) -> tuple[float, str]:
+        """The share of ``texts`` that stand in the task's splits, or that of a split in ``texts``, whichever is larger.
+
+        A held-out share of the training file counts as well. Whole texts are compared: a corpus that holds the task's
+        cut or joined in another way is not known by this.
+        """
         splits = [split for split in ALLOWED if split in self._sources or (split == "test" and self._test_is_there)]
-        own = {
-            _plain(part) for split in splits for text in self._read(split).texts
-            for part in ((text,) if isinstance(text, str) else text)
+        given, own = [_plain(text) for text in texts], {split: self._plain_texts(split) for split in splits}
+        found = [(_share_in(given, set().union(*own.values())), "of its texts are the task's")]
+        found += [
+            (_share_in(known, set(given)), f"of the {split} split's texts are in it") for split, known in own.items()
+        ]
+        return max(found, key=lambda pair: pair[0])
+
+    def _plain_texts(self, split: str) -> set[str]:
+        return {
+            _plain(part) for text in self._read(split).texts for part in ((text,) if isinstance(text, str) else text)
         }
-        return sum(_plain(text) in own for text in texts) / max(len(texts), 1)
 
     def _record(self, split: str, to: str, handed: Split | None) -> None:
         """Log a hand-out; ``None`` was refused."""
@@ -185,6 +196,10 @@ def _same(source: Source, path: Path | None, hub: str | None) -> bool:
     if isinstance(source, HubSource):
         return source.hub == hub
     return path is not None and source.path.samefile(path)
+
+
+def _share_in(texts: Collection[str], known: Container[str]) -> float:
+    return sum(text in known for text in texts) / max(len(texts), 1)
 
 
 def _plain(text: str) -> str:

@@ -51,12 +51,16 @@ def fingerprint(folder: Path) -> str:
     """What tells a finished pool from another one in the same folder: its samples.
 
     Raises:
-        ConfigError: there is no finished pool.
+        ConfigError: there is no finished pool, or a file of it is missing.
     """
-    finished_facts(folder)
-    content = hashlib.sha256()
-    for path in sorted((folder / SAMPLES).glob("*.arrow")):
-        content.update(path.read_bytes())
+    samples, content = samples_of(folder), hashlib.sha256()
+    samples.adopt(finished_facts(folder)["files"])
+    for path in samples.paths():  # others in the folder may be in the making
+        try:
+            content.update(path.read_bytes())
+        except FileNotFoundError as error:
+            fix = "copy the whole folder, or make the pool again"
+            raise ConfigError(f"the pool '{folder}' is not whole", found=f"no file '{path}'", fix=fix) from error
     return content.hexdigest()
 
 

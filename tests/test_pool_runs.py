@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -475,6 +476,34 @@ def test_a_pool_with_more_samples_makes_another_run(given: list[str], toy_teache
         pipeline.run(config)
     (tmp_path / "pool").rename(tmp_path / "moved")
     assert pipeline.run(config) == first  # a finished run can be shown without its pool
+
+
+def test_files_in_the_making_do_not_change_what_a_pool_is(given: list[str], tmp_path: Path) -> None:
+    make(given)
+    before = text_pool.fingerprint(tmp_path / "pool")
+    (tmp_path / "pool" / "samples" / "000000999.arrow").write_bytes(b"begun")
+    assert text_pool.fingerprint(tmp_path / "pool") == before
+    (tmp_path / "pool" / "samples" / "000000000.arrow").unlink()
+    with pytest.raises(ConfigError, match="is not whole"):
+        text_pool.fingerprint(tmp_path / "pool")
+
+
+def test_a_pool_without_its_checkpoint_is_not_begun_anew(given: list[str], tmp_path: Path) -> None:
+    make(given)
+    for folder in (tmp_path / "pool").glob("checkpoint-*"):
+        shutil.rmtree(folder)
+    files = sorted((tmp_path / "pool" / "samples").iterdir())
+    with pytest.raises(ConfigError, match="cannot be continued(.|\n)*40 samples and no checkpoint"):
+        make(given, samples=56)
+    assert files == sorted((tmp_path / "pool" / "samples").iterdir()) and make(given)["samples"] == 40
+
+
+def test_each_checkpoint_is_written_once(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save = runs.save_checkpoint
+    monkeypatch.setattr(runs, "save_checkpoint", lambda f, step, c: (saved.append(step), save(f, step, c))[1])
+    make(given, checkpoint_every=1)
+    assert saved == list(range(1, len(saved) + 1))  # replacing one would leave none for a moment
 
 
 def test_a_kill_within_the_first_checkpoint_does_not_lock_the_folder(given: list[str], tmp_path: Path) -> None:

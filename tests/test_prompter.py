@@ -14,7 +14,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AddedToken, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dfkd.config import typed
 from dfkd.errors import ConfigError
@@ -212,10 +212,13 @@ def test_an_opening_is_read_once_and_changes_nothing(
 
 def test_no_prompt_holds_special_tokens_parts_of_letters_or_unused_places() -> None:
     language = language_model()
+    language.tokenizer.add_tokens([AddedToken("<silent>", special=True)])  # special, and without a role
     language.model.resize_token_embeddings(len(language.tokenizer) + 7)
     acting = build_policy(language, PolicyOptions(policy="gru"), seeded())
     closed = set(acting.forbidden.nonzero().flatten().tolist())
-    assert closed == {*language.tokenizer.all_special_ids, *range(acting.vocabulary - 7, acting.vocabulary)}
+    added = language.tokenizer.convert_tokens_to_ids("<silent>")
+    assert added not in language.tokenizer.all_special_ids
+    assert closed == {*language.tokenizer.all_special_ids, added, *range(acting.vocabulary - 7, acting.vocabulary)}
     assert not closed & set(drawn(acting, 300).flatten().tolist())
 
 

@@ -127,6 +127,9 @@ def test_the_tasks_own_texts_are_no_corpus(toy_data: DataConfig, lines: Path, tm
         task.admit("x", [str(text).upper() for text in train], "corpus", path=lines)
     task.admit("x", [*LINES * 10, str(train[0])], "corpus", path=lines)  # a coincidence is no crime
     assert [record["refused"] for record in log] == [True, True, False]
+    many = [*(f"a text of number {number}" for number in range(200 * len(train))), *map(str, train)]
+    with pytest.raises(DataFreeError, match="100.0% of the train split's texts are in it"):  # 0.5 % of the corpus
+        tasks.load(toy_data).admit("x", many, "corpus")
     assert log[-1]["rows"] == 401 and 0 < log[-1]["shared"] < 0.01 and log[-1]["to"] == "corpus"
     with pytest.raises(DataFreeError, match="hub data set of the task"):
         tasks.Task(replace(toy_data, hub="toys/toy")).admit("x", ["a"], "corpus", hub="toys/toy")

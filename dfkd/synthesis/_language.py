@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, ClassVar, Literal, Mapping, Optional
 
 from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.language import engines, load
+from dfkd.models.language._tokens import special_tokens
 from dfkd.models.language.base import Sampling
 from dfkd.synthesis._templates import domain_of
 from dfkd.synthesis._writer import ContentGenerator, Filters
@@ -107,7 +108,8 @@ def content_generator(options: LanguageOptions, context: Context, stop: str = ""
     opened = context.shared[key]
     engine = engines.around(options.engine, opened, options.model, options.generation_batch, stop, trusted)
     tokenizer = opened.tokenizer if options.engine == "transformers" else load.load_tokenizer(options.model, trusted)
-    sampling = options.sampling(longest=max(1, context.teacher.max_length - 2))
+    silent = tuple(sorted(special_tokens(tokenizer) - engine.ends))  # they would steer the model, and not be seen
+    sampling = replace(options.sampling(longest=max(1, context.teacher.max_length - 2)), banned=silent)
     return ContentGenerator(engine, tokenizer, sampling, opening_of(options, context.prompts))
 
 

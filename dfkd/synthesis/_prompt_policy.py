@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from dfkd.config import require
+from dfkd.models.language._tokens import special_tokens
 from dfkd.models.language.base import LanguageModel
 from dfkd.synthesis._prompt_actors import Actor, GruActor, LoraActor, next_logits
 
@@ -170,7 +171,7 @@ class PromptPolicy:
 def forbidden_tokens(tokenizer: Any, vocabulary: int) -> Tensor:
     """The ids (V,), bool, that no prompt holds: special ones, parts of letters, line breaks, and unused places."""
     words = tokenizer.batch_decode([[index] for index in range(min(len(tokenizer), vocabulary))])
-    special = set(tokenizer.all_special_ids)
+    special = special_tokens(tokenizer)
     closed = [index in special or "\ufffd" in word or "\n" in word for index, word in enumerate(words)]
     return torch.tensor(closed + [True] * (vocabulary - len(closed)))
 

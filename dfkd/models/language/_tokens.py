@@ -27,6 +27,15 @@ def end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
     return frozenset(int(token) for token in found)
 
 
+def special_tokens(tokenizer: Any) -> frozenset[int]:
+    """The ids that are no text: those with a role, and those that are added as special without one.
+
+    SmolLM2 has 17, of which three have a role; decoding drops the others as well.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return frozenset(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
+
+
 def tokens_with(tokenizer: Any, stop: str) -> frozenset[int]:
     """The ids of all tokens whose text contains ``stop``; none for an empty one."""
     if not stop:

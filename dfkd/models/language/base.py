@@ -66,6 +66,8 @@ class Engine(Protocol):
 
     generated_tokens: int
     """New tokens drawn so far, those that ended a text included."""
+    ends: frozenset[int]
+    """The tokens that end a text."""
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
         """Continue each prompt.

@@ -94,7 +94,7 @@ def local_source(reference: str) -> str:
         ConfigError: there is nothing of that name, or the conversion fails.
     """
     file = _gguf.file_of(reference)
-    return str(_gguf.converted(file)) if file is not None else reference
+    return str(_gguf.converted(file)) if file is not None else sources.resolve(reference)
 
 
 def weights_type(precision: str, device: str | torch.device) -> torch.dtype:
