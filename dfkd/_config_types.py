@@ -113,9 +113,10 @@ class TrainConfig:
     Args:
         steps: budget in student steps.
         teacher_queries: budget in sequences sent through the teacher; ``None``: no limit.
-        generated_tokens: budget in tokens that a language model draws, prompts and dropped texts included; when it is
-            spent, the student goes on with replayed samples until its steps are done, in a mixture with those of all
-            parts. Held-out texts count; a pool that has cost more is refused. ``None``: no limit.
+        generated_tokens: budget in tokens that a language model draws, prompts and dropped texts included. It lasts to
+            the last step: while more of it is spent than of the steps, the student goes on with replayed samples, in a
+            mixture with those of all parts. Held-out texts count; a pool that has cost more is refused. ``None``: no
+            limit.
         batch_size: B, samples a step.
         learning_rate: AdamW's, at the top of the schedule.
         weight_decay: AdamW's, on matrices (not on biases and LayerNorms).
@@ -123,6 +124,7 @@ class TrainConfig:
         clip: largest norm of the gradient; 0: no clipping.
         temperature: T of the distillation loss.
         replay_share: share of the steps that draw from the pool instead of fresh samples.
+        replay_balance: draw them evenly over the classes that the teacher sees in them: what is rare is learnt late.
         replay_capacity: pseudo samples that the pool keeps; older ones are deleted.
         heldout: pseudo samples set aside before training for selection and fidelity; 0: none.
         evaluate_every: steps between looks at the held-out pseudo samples.
@@ -142,6 +144,7 @@ class TrainConfig:
     clip: float = 1.0
     temperature: float = 1.0
     replay_share: float = 0.0
+    replay_balance: bool = False
     replay_capacity: int = 4096
     heldout: int = 256
     evaluate_every: int = 50

@@ -97,6 +97,7 @@ class Distiller:
         self.best: dict[str, Any] | None = None
         self.best_agreement = -1.0
         self.heldout_seconds = 0.0
+        self.tokens_before = 0  # drawn before the first step
 
     def _replays(self) -> bool:
         """Whether fresh samples are kept: for some of the steps, or for when all tokens are generated."""
@@ -116,6 +117,7 @@ class Distiller:
             if self.step == 0 and not self.heldout.sizes:
                 self._hold_out()
                 self._require_budget_left()
+                self.tokens_before = self.tokens_drawn
             while self.step < self.config.steps and not self._queries_spent():
                 self._one_step()
                 self.step += 1
@@ -138,9 +140,9 @@ class Distiller:
 
     def _next_batch(self) -> tuple[PseudoBatch, Tensor, bool]:
         """A batch, the teacher's logits for it, and whether it is fresh."""
-        replayed = draws_replay(self.step, self.config.replay_share) or self._tokens_spent()
+        replayed = draws_replay(self.step, self.config.replay_share) or self._saves_tokens()
         if self.pool is not None and len(self.pool) and replayed:
-            batch, logits = self.pool.sample(self.config.batch_size, self.replay)
+            batch, logits = self.pool.sample(self.config.batch_size, self.replay, self.config.replay_balance)
             return batch, logits.to(self.accelerator.device), False
         with self.accelerator.autocast():
             batch = self.synthesizer.synthesize(self.config.batch_size)
@@ -311,6 +313,17 @@ class Distiller:
         budget, drawn = self.config.generated_tokens, self._generated()
         return budget is not None and drawn > 0 and self.tokens_drawn >= budget
 
+    def _saves_tokens(self) -> bool:
+        """Whether more of the budget of tokens is spent than of the steps: the writing is to last to the end.
+
+        What learns from the student learns from all of its training then, and not from its first steps alone.
+        """
+        budget, drawn = self.config.generated_tokens, self._generated()
+        if budget is None or not drawn:
+            return False
+        before = self.tokens_before
+        return (self.tokens_drawn - before) / max(budget - before, 1) > self.step / self.config.steps
+
     def _queries_spent(self) -> bool:
         budget = self.config.teacher_queries
         return budget is not None and self._queries() >= budget
@@ -321,7 +334,7 @@ class Distiller:
             "synthesizer": self.synthesizer.state_dict(), "queries": dict(self.teacher.queries),
             "heldout": self.heldout.state_dict(), "recent": self.recent, "replay": self.replay.get_state(),
             "best": self.best, "best_agreement": self.best_agreement, "generators": seeding.global_state(),
-            "heldout_seconds": self.heldout_seconds,
+            "heldout_seconds": self.heldout_seconds, "tokens_before": self.tokens_before,
             "pool": self.pool.state_dict() if self.pool is not None else None,
         }
         self.folder.save_checkpoint(self.step, content)
@@ -341,6 +354,7 @@ class Distiller:
             return
         self.step, self.recent, self.best = step, content["recent"], content["best"]
         self.best_agreement, self.heldout_seconds = content["best_agreement"], content["heldout_seconds"]
+        self.tokens_before = content["tokens_before"]
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.synthesizer.load_state_dict(content["synthesizer"])

@@ -161,10 +161,10 @@ def run(config: RunConfig, listeners: Listeners = Listeners(), scored: bool = Tr
     final = RunFolder(Path(config.runs) / config.run_name())
     plain |= _fingerprints(config, final)
     if final.finished:
-        return runs.open_run(Path(config.runs), config.run_name(), plain).result()
+        return runs.open_run(Path(config.runs), config.run_name(), plain, with_defaults).result()
     accesses = AccessLog()
     parts = preflight(config, accesses, scored=scored)
-    folder = runs.open_run(Path(config.runs), config.run_name(), plain)
+    folder = runs.open_run(Path(config.runs), config.run_name(), plain, with_defaults)
     if folder.finished:  # by another process, meanwhile
         return folder.result()
     with runs.full_disk_reported(folder.work):
@@ -185,7 +185,25 @@ def changes(config: RunConfig) -> str:
     """
     final = RunFolder(Path(config.runs) / config.run_name())
     now: dict[str, Any] = configs.to_dict(config)
-    return runs.changes_between(configs.read_yaml(final.final / "config.yaml"), now | _fingerprints(config, final))
+    there = with_defaults(configs.read_yaml(final.final / "config.yaml"))
+    return runs.changes_between(there, now | _fingerprints(config, final))
+
+
+def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run that an older version made, with the options that it did not know, at their defaults.
+
+    What is not there any more stays as it is.
+    """
+    defaults: dict[str, Any] = {"train": configs.TrainConfig(), "evaluate": configs.EvaluateConfig()}
+    filled = {**stored, **{name: {**asdict(kind), **stored.get(name, {})} for name, kind in defaults.items()}}
+    for name, plugins in (("strategy", registry.STRATEGIES), ("student", students.STUDENTS)):
+        component = stored.get(name, {})
+        try:
+            known = asdict(plugins.options(component["name"], component["options"]))
+        except (ConfigError, KeyError):
+            continue
+        filled[name] = {**component, "options": {**known, **component["options"]}}
+    return filled
 
 
 def _fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:

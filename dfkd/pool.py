@@ -51,6 +51,7 @@ class Pool:
         self.sizes: list[int] = []
         self.makers: list[str] = []  # of each file: PseudoBatch.strategy
         self._open: dict[int, Any] = {}
+        self._classes_of: dict[int, numpy.ndarray] = {}
 
     def __len__(self) -> int:
         return sum(self.sizes[self._first() :])
@@ -66,8 +67,13 @@ class Pool:
         self.sizes.append(len(batch))
         self.makers.append(batch.strategy or "")
 
-    def sample(self, n: int, generator: torch.Generator) -> tuple[PseudoBatch, Tensor]:
+    def sample(self, n: int, generator: torch.Generator, balance: bool = False) -> tuple[PseudoBatch, Tensor]:
         """Draw ``n`` samples with replacement, evenly over the newest ``capacity``.
+
+        Args:
+            n: how many.
+            generator: CPU generator.
+            balance: evenly over the classes first that the stored logits put highest, then over each one's samples.
 
         Where several parts of a strategy have stored samples, the first one drawn decides which part's samples make
         up the batch: texts and embeddings do not go together, and a part hears of its own samples alone.
@@ -86,7 +92,17 @@ class Pool:
             (file, _), = self._locate(files, torch.randint(total, (1,), generator=generator).tolist())
             files = [other for other in files if self.makers[other] == self.makers[file]]
         total = sum(self.sizes[file] for file in files)
-        return self._read(self._locate(files, torch.randint(total, (n,), generator=generator).tolist()))
+        drawn = torch.randint(total, (n,), generator=generator).tolist()
+        if balance:
+            drawn = _balanced(numpy.concatenate([self._classes(file) for file in files]), n, generator)
+        return self._read(self._locate(files, drawn))
+
+    def _classes(self, file: int) -> numpy.ndarray:
+        """The class with the highest stored logit of each sample of a file."""
+        if file not in self._classes_of:
+            logits = self._table(file).column("teacher_logits").to_pylist()
+            self._classes_of[file] = numpy.asarray(logits).argmax(axis=1)
+        return self._classes_of[file]
 
     def take(self, indices: Sequence[int]) -> tuple[PseudoBatch, Tensor]:
         """The samples at ``indices``, counted from the oldest that is still drawn, with the teacher's logits."""
@@ -128,6 +144,7 @@ class Pool:
         """Read the files of a checkpoint and touch none; for those who only read."""
         self.sizes, self.makers = list(state["sizes"]), list(state["makers"])
         self._open.clear()
+        self._classes_of.clear()
 
     def paths(self) -> list[Path]:
         """The files that are drawn from, the oldest first."""
@@ -137,6 +154,7 @@ class Pool:
         """Delete the files that are too old to be drawn."""
         for index in range(self._first() - 1, -1, -1):
             self._open.pop(index, None)
+            self._classes_of.pop(index, None)
             if not self._path(index).exists():
                 break
             self._path(index).unlink()
@@ -158,6 +176,14 @@ class Pool:
             with pyarrow.memory_map(str(self._path(index))) as source:
                 self._open[index] = pyarrow.ipc.open_file(source).read_all()
         return self._open[index]
+
+
+def _balanced(classes: numpy.ndarray, n: int, generator: torch.Generator) -> list[int]:
+    """``n`` indices, with replacement: a class that there is, evenly, and a sample of it, evenly."""
+    members = [numpy.flatnonzero(classes == index) for index in numpy.unique(classes)]
+    chosen = torch.randint(len(members), (n,), generator=generator).tolist()
+    places = torch.rand(n, generator=generator, dtype=torch.float64).tolist()
+    return [int(members[own][int(place * len(members[own]))]) for own, place in zip(chosen, places)]
 
 
 def _rows(batch: PseudoBatch, teacher_logits: Tensor, step: int) -> list[dict[str, Any]]:

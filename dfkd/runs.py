@@ -14,7 +14,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Iterator, Mapping
+from typing import IO, Any, Callable, Iterator, Mapping
 
 from omegaconf import OmegaConf
 
@@ -157,13 +157,20 @@ def load_checkpoint(folder: Path) -> Any | None:
     return state.load(checkpoints[-1]) if checkpoints else None
 
 
-def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
+Complete = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Gives a stored configuration the options that came later, at their defaults."""
+
+
+def open_run(
+    root: Path, name: str, config: Mapping[str, Any], complete: Complete = lambda stored: stored
+) -> RunFolder:
     """The folder of the run ``name``: finished with this very config, half-done with it, or new.
 
     Args:
         root: folder of all runs.
         name: may contain slashes.
         config: plain values; compared with those of a run that is there already.
+        complete: applied to those first.
 
     Raises:
         ConfigError: a run of this name has another config, another process works on it, or the folder is no run.
@@ -173,7 +180,7 @@ def open_run(root: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
     if blocked is not None:
         raise ConfigError(f"'{blocked}' is a file", expected="a folder for runs", fix="choose another with runs=FOLDER")
     if (folder.path / "config.yaml").is_file():
-        _refuse_other_config(folder.path, config)
+        _refuse_other_config(folder.path, config, complete)
     elif folder.finished:
         fix = "choose another name with run=NAME, or another folder with runs=FOLDER"
         raise ConfigError(f"the folder '{folder.final}' is there already and is no run", fix=fix)
@@ -234,8 +241,8 @@ def require_disk(folder: Path, needed: int) -> None:
         )
 
 
-def _refuse_other_config(path: Path, config: Mapping[str, Any]) -> None:
-    changes = changes_between(read_yaml(path / "config.yaml"), config)
+def _refuse_other_config(path: Path, config: Mapping[str, Any], complete: Complete) -> None:
+    changes = changes_between(complete(read_yaml(path / "config.yaml")), config)
     if changes:
         raise ConfigError(
             f"the run '{path}' exists with another config",

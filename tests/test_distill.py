@@ -9,14 +9,17 @@ import signal
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
+import numpy
 import pytest
+from omegaconf import OmegaConf
 
 from dfkd import pipeline
 from dfkd.config import RunConfig, TrainConfig
 from dfkd.distill import Distiller, draws_replay, progress, rate_factor
-from dfkd.errors import TrainingDiverged
+from dfkd.errors import ConfigError, TrainingDiverged
 from dfkd.models.students import registry as students
-from dfkd.pipeline import Listeners
+from dfkd.pipeline import Listeners, load_config
+from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 
 QUICK = ("train.batch_size=8", "train.heldout=16", "evaluate.latency_rounds=0", "device=cpu", "evaluate.limit=20")
@@ -164,6 +167,33 @@ def test_query_budget_ends_the_run(settings: Callable[..., list[str]]) -> None:
     # 16 held out, then batches of 8 until 60 is reached
     assert result["queries"]["train"] + result["queries"]["heldout"] == 64
     assert result["steps"] == 6
+
+
+def test_balanced_replay_shows_rare_classes_as_often(settings: Callable[..., list[str]]) -> None:
+    def replayed(name: str, *more: str) -> numpy.ndarray:
+        overrides = settings("random_tokens", "train.steps=60", "train.replay_share=0.9", f"run={name}", *more)
+        folder = run(overrides)["run"]
+        log = RunFolder(Path(load_config(overrides).runs) / folder).read_log("metrics")
+        return numpy.sum([record["classes"] for record in log if not record["fresh"]], axis=0)
+
+    plain, even = replayed("plain"), replayed("even", "train.replay_balance=true")
+    seen = plain > 0
+    assert plain[seen].min() / plain[seen].max() < 0.6 < even[seen].min() / even[seen].max()
+
+
+def test_runs_of_a_version_that_knew_fewer_options_are_known_again(settings: Callable[..., list[str]]) -> None:
+    overrides = settings("random_tokens", "train.steps=3", "run=old")
+    first, config = run(overrides), load_config(overrides)
+    path = Path(config.runs) / "old" / "config.yaml"
+    stored: Any = OmegaConf.load(path)
+    for section in (stored["train"], stored["evaluate"], stored["strategy"]["options"], stored["student"]["options"]):
+        del section[next(key for key, value in section.items() if key not in str(overrides) and value is not None)]
+    OmegaConf.save(stored, path)
+    assert pipeline.changes(config) == "" and run(overrides) == first
+    stored["train"]["replay_balance"] = True
+    OmegaConf.save(stored, path)
+    with pytest.raises(ConfigError, match="train.replay_balance: True there, False now"):
+        run(overrides)
 
 
 def test_replay_saves_queries(settings: Callable[..., list[str]]) -> None:

@@ -338,7 +338,7 @@ def test_a_run_logs_what_the_prompter_does(toy_teacher: Path, toy_language_model
 
 # what a run keeps
 
-def test_a_budget_of_tokens_ends_the_writing_and_not_the_training(
+def test_a_budget_of_tokens_lasts_as_long_as_the_training(
     toy_teacher: Path, toy_language_model: Path, tmp_path: Path
 ) -> None:
     def run(name: str, *further: str) -> tuple[dict[str, Any], list[bool]]:
@@ -356,8 +356,8 @@ def test_a_budget_of_tokens_ends_the_writing_and_not_the_training(
     assert all(fresh) and free["generated_tokens"] > 0
     budget = free["generated_tokens"] // 2
     bound, fresh = run("bound", f"train.generated_tokens={budget}")
-    assert bound["steps"] == 6 and fresh[0] and not fresh[-1] and fresh == sorted(fresh, reverse=True)
-    assert budget <= bound["generated_tokens"] < free["generated_tokens"]
+    assert bound["steps"] == 6 and fresh in ([True, False] * 3, [True, False, True, False, False, True])  # to the end
+    assert abs(bound["generated_tokens"] - budget) <= free["generated_tokens"] / 6 < free["generated_tokens"] / 2
     with pytest.raises(ConfigError, match="generated_tokens is spent before the first step, by the samples set aside"):
         run("none", "train.generated_tokens=1", "train.heldout=8")
 

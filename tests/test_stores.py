@@ -189,6 +189,23 @@ def test_pool_draws_samples_with_their_own_logits(tmp_path: Path) -> None:
     assert [str(text).split(".")[0] for text in batch.texts or ()] == [str(int(row[0])) for row in logits]
 
 
+def test_balanced_samples_are_drawn_evenly_over_the_classes(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 100)
+    for index, classes in enumerate(([0] * 9, [0] * 8 + [2], [0, 2])):  # of three classes one is never seen
+        logits = torch.nn.functional.one_hot(torch.tensor(classes), 3).float()
+        pool.append(texts(*(f"{index}.{row}" for row in range(len(classes)))), logits, step=index)
+    plain, even = (
+        pool.sample(3000, torch.Generator().manual_seed(0), balance)[1].argmax(dim=1) for balance in (False, True)
+    )
+    assert float((plain == 2).float().mean()) == pytest.approx(0.1, abs=0.02)
+    assert float((even == 2).float().mean()) == pytest.approx(0.5, abs=0.04) and not (even == 1).any()
+    found = pool.sample(3000, torch.Generator().manual_seed(0), True)[0].texts
+    assert len(set(found or ())) == 20  # each sample comes
+    pool.load_state_dict({"sizes": [9]})  # back to a checkpoint, and other samples after it
+    pool.append(texts("new"), torch.tensor([[0.0, 1.0, 0.0]]), step=1)
+    assert set(pool.sample(50, torch.Generator().manual_seed(0), True)[1].argmax(dim=1).tolist()) == {0, 1}
+
+
 def test_pool_pads_drawn_embeddings_to_the_longest(tmp_path: Path) -> None:
     pool = Pool(tmp_path, 100)
     pool.append(embedded([2, 2]), torch.zeros(2, 3), 0)
