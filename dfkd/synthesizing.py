@@ -153,6 +153,10 @@ def _refuse(parts: Parts) -> None:
     if options.uses_real_text:
         fix = "run it directly: dfkd run strategy=real_text"
         raise ConfigError(f"strategy '{name}' hands out the task's own texts, which are no pseudo data", fix=fix)
+    if getattr(options, "labels_itself", False):
+        raise _labels_itself(name)
+    if getattr(options, "learns_from_student", False):
+        raise _needs_student(name)
 
 
 class NoStudent:
@@ -174,6 +178,13 @@ def _needs_student(strategy: str) -> ConfigError:
         f"strategy '{strategy}' learns from the student, and a pool is made without one",
         expected="a strategy whose samples do not depend on a student",
         fix=f"run it directly: dfkd run strategy={strategy}; an untrained student would steer it nowhere",
+    )
+
+
+def _labels_itself(strategy: str) -> ConfigError:
+    fix = f"leave it to the teacher: strategy.label=teacher; or run it directly: dfkd run strategy={strategy}"
+    return ConfigError(
+        f"strategy '{strategy}' labels its samples itself, and a pool holds the teacher's labels", fix=fix
     )
 
 
@@ -237,10 +248,7 @@ class Maker:
 
     def _refuse_own_labels(self, batch: PseudoBatch) -> None:
         if batch.label_logits is not None:
-            name = self.parts.config.strategy.name
-            fix = f"leave it to the teacher: strategy.label=teacher; or run it directly: dfkd run strategy={name}"
-            problem = f"strategy '{name}' labels its samples itself, and a pool holds the teacher's labels"
-            raise ConfigError(problem, fix=fix)
+            raise _labels_itself(self.parts.config.strategy.name)
 
     def _new(self, batch: PseudoBatch) -> PseudoBatch | None:
         """The samples of a batch that are new, and still wanted; ``None`` without any."""

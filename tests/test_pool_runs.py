@@ -238,8 +238,24 @@ def test_two_processes_do_not_make_one_pool(given: list[str], tmp_path: Path) ->
 
 def test_labels_of_the_strategys_own_are_no_teachers(given: list[str], toy_language_model: Path) -> None:
     kept = [text for text in given if not text.startswith("strategy")]
-    with pytest.raises(ConfigError, match="labels its samples itself(.|\n)*strategy.label=teacher"):
+    match = "labels its samples itself(.|\n)*strategy.label=teacher"
+    with pytest.raises(ConfigError, match=match):
         make([*kept, "strategy=class_prompt", f"strategy.model={toy_language_model}", "strategy.label=prompt"])
+    part = f"{{strategy: class_prompt, from: 0.9, options: {{label: prompt, model: {toy_language_model}}}}}"
+    with pytest.raises(ConfigError, match=match):  # before a text is written
+        make([*kept, "strategy=mixture", f"strategy.parts=[{{strategy: random_tokens}}, {part}]"])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_prompter_without_a_student_is_refused_before_anything_is_loaded(
+    wrapped: bool, given: list[str], toy_language_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [text for text in given if not text.startswith("strategy")]
+    monkeypatch.setattr(teaching, "load_teacher", lambda *_: pytest.fail("the teacher was loaded"))
+    own = [f"strategy.parts=[{{strategy: prompt_rl, options: {{model: {toy_language_model}}}}}]"]
+    chosen = ["strategy=mixture", *own] if wrapped else ["strategy=prompt_rl", f"strategy.model={toy_language_model}"]
+    with pytest.raises(ConfigError, match="learns from the student"):
+        make([*kept, *chosen])
 
 
 # duplicates

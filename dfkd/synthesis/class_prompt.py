@@ -49,6 +49,11 @@ class Options(LanguageOptions):
         super().__post_init__()
         require(0 < self.smoothing < 1, "strategy.smoothing", "in (0, 1)", self.smoothing)
 
+    @property
+    def labels_itself(self) -> bool:
+        """Whether texts come with labels that are not the teacher's."""
+        return self.label == "prompt"
+
 
 @dataclass(frozen=True)
 class Instructions:

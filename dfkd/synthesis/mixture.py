@@ -49,6 +49,16 @@ class Options:
         """Whether any part does."""
         return any(part.options.uses_real_text for part in read_parts(self.parts))
 
+    @property
+    def labels_itself(self) -> bool:
+        """Whether any part does."""
+        return any(getattr(part.options, "labels_itself", False) for part in read_parts(self.parts))
+
+    @property
+    def learns_from_student(self) -> bool:
+        """Whether any part says before it is built that it does."""
+        return any(getattr(part.options, "learns_from_student", False) for part in read_parts(self.parts))
+
 
 class Mixture:
     """Each batch is of one part, drawn by weight among those at work.

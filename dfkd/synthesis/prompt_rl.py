@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class Options(PromptedOptions, PolicyOptions, LearnerOptions, RewardOptions):
     Args:
         prompt_tokens: P, tokens of a prompt; the method's are 3 to 6.
     """
+
+    learns_from_student: ClassVar[bool] = True
 
     prompt_tokens: int = 5
 
