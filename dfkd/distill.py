@@ -97,7 +97,7 @@ class Distiller:
         self.best: dict[str, Any] | None = None
         self.best_agreement = -1.0
         self.heldout_seconds = 0.0
-        self.tokens_before = 0  # drawn before the first step
+        self.tokens_before = self.queries_before = 0  # drawn and asked before the first step
 
     def _replays(self) -> bool:
         """Whether fresh samples are kept: for some of the steps, or for when all tokens are generated."""
@@ -115,9 +115,10 @@ class Distiller:
         with full_disk_reported(self.folder.work):
             self._restore()
             if self.step == 0 and not self.heldout.sizes:
+                self._prepare()
                 self._hold_out()
                 self._require_budget_left()
-                self.tokens_before = self.tokens_drawn
+                self.tokens_before, self.queries_before = self.tokens_drawn, self._queries()
             while self.step < self.config.steps and not self._queries_spent():
                 self._one_step()
                 self.step += 1
@@ -166,7 +167,7 @@ class Distiller:
 
     def _update(self, loss: Tensor) -> None:
         """One step of the optimizer."""
-        done = progress(self.step, self.config, self._queries())
+        done = progress(self.step, self.config, self._queries(), self.queries_before)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate_factor(done, self.config.warmup)
         self.optimizer.zero_grad(set_to_none=True)
@@ -241,6 +242,13 @@ class Distiller:
         if notes is not None:
             write_text(self.folder.work / NOTES, json.dumps(notes(), indent=1, ensure_ascii=False))
 
+    def _prepare(self) -> None:
+        """Let a strategy do what it does once, before the budget of teacher queries is looked at."""
+        prepare = getattr(self.synthesizer, "prepare", None)
+        if prepare is not None:
+            with self.accelerator.autocast():
+                prepare()
+
     def _hold_out(self) -> None:
         """Set pseudo samples aside before the first step; the student is never trained on them."""
         started, left = time.perf_counter(), self.config.heldout
@@ -263,7 +271,10 @@ class Distiller:
     def _require_budget_left(self) -> None:
         config, made = self.config, getattr(self.synthesizer, "synthesis_tokens", 0)
         if self._queries_spent():
-            raise _spent_early("teacher_queries", "the samples set aside", self._queries(), config.teacher_queries)
+            first = "what the strategy asks first, and " if hasattr(self.synthesizer, "prepare") else ""
+            raise _spent_early(
+                "teacher_queries", f"{first}the samples set aside", self._queries(), config.teacher_queries
+            )
         if config.generated_tokens is not None and made > config.generated_tokens:
             raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens)
         if self._tokens_spent():
@@ -334,7 +345,7 @@ class Distiller:
             "synthesizer": self.synthesizer.state_dict(), "queries": dict(self.teacher.queries),
             "heldout": self.heldout.state_dict(), "recent": self.recent, "replay": self.replay.get_state(),
             "best": self.best, "best_agreement": self.best_agreement, "generators": seeding.global_state(),
-            "heldout_seconds": self.heldout_seconds, "tokens_before": self.tokens_before,
+            "heldout_seconds": self.heldout_seconds, "before": (self.tokens_before, self.queries_before),
             "pool": self.pool.state_dict() if self.pool is not None else None,
         }
         self.folder.save_checkpoint(self.step, content)
@@ -354,7 +365,7 @@ class Distiller:
             return
         self.step, self.recent, self.best = step, content["recent"], content["best"]
         self.best_agreement, self.heldout_seconds = content["best_agreement"], content["heldout_seconds"]
-        self.tokens_before = content["tokens_before"]
+        self.tokens_before, self.queries_before = content["before"]
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.synthesizer.load_state_dict(content["synthesizer"])
@@ -388,11 +399,14 @@ def draws_replay(step: int, share: float) -> bool:
     return math.floor((step + 1) * share) > math.floor(step * share)
 
 
-def progress(step: int, config: TrainConfig, queries: int) -> float:
-    """The share of the budget that is spent, of steps or of teacher queries, whichever is further."""
+def progress(step: int, config: TrainConfig, queries: int, before: int = 0) -> float:
+    """The share of the budget that is spent, of steps or of teacher queries, whichever is further.
+
+    Queries ``before`` the first step are no part of the training: the rate begins at its beginning.
+    """
     spent = step / config.steps
     if config.teacher_queries is not None:
-        spent = max(spent, queries / config.teacher_queries)
+        spent = max(spent, (queries - before) / max(config.teacher_queries - before, 1))
     return min(spent, 1.0)
 
 

@@ -169,6 +169,20 @@ def test_query_budget_ends_the_run(settings: Callable[..., list[str]]) -> None:
     assert result["steps"] == 6
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_keywords_that_spend_the_budget_are_an_error_and_no_finished_run(
+    settings: Callable[..., list[str]], toy_language_model: Path, mixed: bool
+) -> None:
+    few = ("train.teacher_queries=100", "train.heldout=0", "run=few")
+    overrides = settings("keyword_prompt", *few)
+    if mixed:
+        part = f"{{strategy: keyword_prompt, from: 0.5, options: {{model: {toy_language_model}}}}}"
+        overrides = settings("mixture", *few, f"strategy.parts=[{{strategy: random_tokens}}, {part}]")
+    with pytest.raises(ConfigError, match="teacher_queries is spent before the first step, by what the strategy asks"):
+        run(overrides)
+    assert not (Path(load_config(overrides).runs) / "few").exists()
+
+
 def test_balanced_replay_shows_rare_classes_as_often(settings: Callable[..., list[str]]) -> None:
     def replayed(name: str, *more: str) -> numpy.ndarray:
         overrides = settings("random_tokens", "train.steps=60", "train.replay_share=0.9", f"run={name}", *more)
@@ -272,6 +286,7 @@ def test_rate_rises_then_falls() -> None:
 def test_progress_follows_the_tighter_budget() -> None:
     config = TrainConfig(steps=100, teacher_queries=1000)
     assert progress(10, config, 500) == 0.5 and progress(80, config, 500) == 0.8
+    assert progress(0, config, 400, before=400) == 0 and progress(10, config, 700, before=400) == 0.5
 
 
 def test_every_training_option_acts(settings: Callable[..., list[str]]) -> None:

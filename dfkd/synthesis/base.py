@@ -31,7 +31,8 @@ class Synthesizer(Protocol):
     ``hold_out(n) -> PseudoBatch | None``: samples that it will never make again, for the judging of the student;
     ``None`` when it can spare no more. Without it, the trainer sets aside what ``synthesize`` gives. A strategy that
     has something to tell has ``notes() -> dict``, plain values for ``notes.json`` and ``dfkd inspect``; one that
-    learns by reward has ``rewards(feedback) -> Tensor | None``, (B,), for the log of samples.
+    learns by reward has ``rewards(feedback) -> Tensor | None``, (B,), for the log of samples; one that asks the teacher
+    much before its first sample does so in ``prepare()``.
     """
 
     def synthesize(self, n: int) -> PseudoBatch:

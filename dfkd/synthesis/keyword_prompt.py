@@ -84,7 +84,7 @@ class KeywordPrompt(Written):
 
     def synthesize(self, n: int) -> PseudoBatch:
         """Write ``n`` texts, labelled by the teacher."""
-        self._find()
+        self.prepare()
         self.chosen = {}
         batch, drafts = self.writer.write(self._classes(n), self._drafts)
         logits = self.teacher.label(batch).float()
@@ -94,7 +94,7 @@ class KeywordPrompt(Written):
         info = {**batch.info, "prompt_agreement": float(asked)}
         return replace(batch, targets=targets, teacher_logits=logits, info=info)
 
-    def _find(self) -> None:
+    def prepare(self) -> None:
         """Ask for the keywords, the first time; these queries are of the training, whoever asks first."""
         if not self.keywords:
             with self.teacher.counting_as("train"):

@@ -116,6 +116,13 @@ class Mixture:
         # chained, not copied: a part may add facts to its own mapping once it has seen the student's answers
         return replace(batch, strategy=label, info=ChainMap(counts, cast("dict[str, float]", batch.info)))
 
+    def prepare(self) -> None:
+        """Let the parts do what they do once, before the first step."""
+        for strategy in self.strategies.values():
+            prepare = getattr(strategy, "prepare", None)
+            if prepare is not None:
+                prepare()
+
     def hold_out(self, n: int) -> PseudoBatch | None:
         """``n`` samples for the judging of the student, of one part, drawn by weight and time at work."""
         weights = {part.label: part.weight * (part.end - part.begin) for part in self.parts}
