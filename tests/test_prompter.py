@@ -235,6 +235,18 @@ def test_prompt_top_p_keeps_the_policy_within_the_references_nucleus(actor: str)
     assert set(drawn(acting, 500)[:, 0].tolist()) <= nucleus and 1 < size < 30
 
 
+def test_a_drawn_token_is_open_whatever_rounding_makes_of_the_nucleus() -> None:
+    acting = policy(prompt_top_p=0.05)
+    beginnings = torch.tensor([[10], [30]])
+    reference = acting.reference(beginnings)
+    least = reference.masked_fill(acting.forbidden, 1e9).argmin(dim=-1)  # never within the nucleus
+    without, with_drawn = acting.choice(beginnings, reference), acting.choice(beginnings, reference, least)
+    assert float(without.policy.gather(-1, least.unsqueeze(-1)).max()) < -1e6
+    for found in with_drawn:
+        assert float(found.gather(-1, least.unsqueeze(-1)).min()) > -100
+        assert torch.allclose(found.exp().sum(-1), torch.ones(2, 2))
+
+
 def digest(language: LanguageModel) -> dict[str, bytes]:
     """The language model's own weights, without adapters, by the names that it has alone."""
     named = language.model.state_dict()

@@ -106,14 +106,18 @@ class PromptPolicy:
         logits = self._actors_logits(tokens, 1, reference, answering).float().masked_fill(closed, NEVER)
         return torch.multinomial(logits[:, -1].softmax(-1).cpu(), 1, generator=generator).squeeze(1)
 
-    def choice(self, tokens: Tensor, reference: Tensor) -> Choice:
+    def choice(self, tokens: Tensor, reference: Tensor, drawn: Tensor | None = None) -> Choice:
         """Log-probabilities after the beginnings of prompts (B, T); gradient flows to the actor.
 
         Args:
             tokens: (B, T).
             reference: what :meth:`reference` gave for them, all T + 1 positions or the last ones.
+            drawn: (B, as many positions): tokens that :meth:`act` has drawn there, and that are open whatever rounding,
+                other in one pass than token by token, makes of the nucleus' edge.
         """
         closed = self._closed(reference)
+        if drawn is not None and self.top_p < 1:
+            closed = closed.scatter(-1, drawn.unsqueeze(-1), False)
         logits = self._actors_logits(tokens, reference.shape[1], reference)
         return Choice(*(each.float().masked_fill(closed, NEVER).log_softmax(-1) for each in (logits, reference)))
 

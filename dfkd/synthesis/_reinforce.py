@@ -96,7 +96,7 @@ class Learner:
         stays = math.isinf(self.options.kl_weight)
         for epoch in range(self.options.epochs if self.options.learner == "ppo" else 1):
             with torch.set_grad_enabled(not stays):
-                choice = self.policy.choice(beginnings, reference)
+                choice = self.policy.choice(beginnings, reference, prompts)
                 chosen = choice.policy.gather(-1, prompts.unsqueeze(-1)).squeeze(-1)
             before = chosen.detach() if before is None else before
             if epoch == 0:
