@@ -130,6 +130,12 @@ def test_the_tasks_own_texts_are_no_corpus(toy_data: DataConfig, lines: Path, tm
     many = [*(f"a text of number {number}" for number in range(200 * len(train))), *map(str, train)]
     with pytest.raises(DataFreeError, match="100.0% of the train split's texts are in it"):  # 0.5 % of the corpus
         tasks.load(toy_data).admit("x", many, "corpus")
+    phrases = replace(toy_data, folder=tmp_path, files={"train": "phrases.csv", "test": "phrases.csv"})
+    (tmp_path / "phrases.csv").write_text("text,label\n" + "".join(
+        f"phrase {n},{toy_data.labels[n % 3]}\n" for n in range(60)
+    ))
+    common = [f"{kind} {n}" for kind in ("phrase", *(f"word{k}" for k in range(200))) for n in range(60)]
+    tasks.load(phrases).admit("x", common, "corpus")  # all of the task's, but of two words each
     assert log[-1]["rows"] == 401 and 0 < log[-1]["shared"] < 0.01 and log[-1]["to"] == "corpus"
     with pytest.raises(DataFreeError, match="hub data set of the task"):
         tasks.Task(replace(toy_data, hub="toys/toy")).admit("x", ["a"], "corpus", hub="toys/toy")
