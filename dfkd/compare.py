@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, ContextManager, Mapping, Protocol, Sequence
 
-from dfkd import pipeline, workers
+from dfkd import identity, pipeline, workers
 from dfkd.errors import Busy, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
@@ -153,7 +153,7 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
     """The finished runs of a grid, labelled as the table calls them, and what is missing, with the reason."""
     found, missing = [], []
     for job in jobs:
-        changed = job.folder.finished and pipeline.changes(job.config)
+        changed = job.folder.finished and identity.changes(job.config)
         if changed:
             other = f"{FAILED}: finished with other settings ({changed}): remove {job.folder.final}, or set runs=FOLDER"
             missing.append(absent(job.cell, other))

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from dfkd import seeding
 from dfkd.batch import Feedback, PseudoBatch
+from dfkd.budget import Budget, draws_replay
 from dfkd.config import TrainConfig
-from dfkd.errors import ConfigError, TrainingDiverged
+from dfkd.errors import TrainingDiverged
 from dfkd.losses import distillation_kl
 from dfkd.models.split import Output
 from dfkd.models.teacher import Teacher
@@ -90,19 +91,14 @@ class Distiller:
         self.parameters = [p for p in student.parameters() if p.requires_grad] + list(synthesizer.parameters())
         self.optimizer = build_optimizer(student, synthesizer.parameters(), config)
         self.replay = seeding.generator(seed, "replay")
-        self.pool = Pool(folder.work / "pool", config.replay_capacity) if self._replays() else None
+        self.budget = Budget(config, teacher, synthesizer)
+        self.pool = Pool(folder.work / "pool", config.replay_capacity) if self.budget.keeps_samples() else None
         self.heldout = Pool(folder.work / "heldout", config.heldout)
         self.step = 0
         self.recent: list[float] = []
         self.best: dict[str, Any] | None = None
         self.best_agreement = -1.0
         self.heldout_seconds = 0.0
-        self.tokens_before = self.queries_before = 0  # drawn and asked before the first step
-
-    def _replays(self) -> bool:
-        """Whether fresh samples are kept: for some of the steps, or for when all tokens are generated."""
-        writes = getattr(self.synthesizer, "generated_tokens", None) is not None
-        return self.config.replay_share > 0 or (writes and self.config.generated_tokens is not None)
 
     def fit(self) -> Outcome:
         """Train until the budget is spent, from the last checkpoint if there is one.
@@ -117,9 +113,8 @@ class Distiller:
             if self.step == 0 and not self.heldout.sizes:
                 self._prepare()
                 self._hold_out()
-                self._require_budget_left()
-                self.tokens_before, self.queries_before = self.tokens_drawn, self._queries()
-            while self.step < self.config.steps and not self._queries_spent():
+                self.budget.begin()
+            while self.step < self.config.steps and not self.budget.queries_spent():
                 self._one_step()
                 self.step += 1
                 if self.step % self.config.checkpoint_every == 0:
@@ -141,8 +136,7 @@ class Distiller:
 
     def _next_batch(self) -> tuple[PseudoBatch, Tensor, bool]:
         """A batch, the teacher's logits for it, and whether it is fresh."""
-        replayed = draws_replay(self.step, self.config.replay_share) or self._saves_tokens()
-        if self.pool is not None and len(self.pool) and replayed:
+        if self.pool is not None and len(self.pool) and self.budget.replays(self.step):
             batch, logits = self.pool.sample(self.config.batch_size, self.replay, self.config.replay_balance)
             return batch, logits.to(self.accelerator.device), False
         with self.accelerator.autocast():
@@ -167,9 +161,8 @@ class Distiller:
 
     def _update(self, loss: Tensor) -> None:
         """One step of the optimizer."""
-        done = progress(self.step, self.config, self._queries(), self.queries_before)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate_factor(done, self.config.warmup)
+            group["lr"] = self.budget.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if self.config.clip > 0:
@@ -268,18 +261,6 @@ class Distiller:
             left -= size
         self.heldout_seconds = time.perf_counter() - started
 
-    def _require_budget_left(self) -> None:
-        config, made = self.config, getattr(self.synthesizer, "synthesis_tokens", 0)
-        if self._queries_spent():
-            first = "what the strategy asks first, and " if hasattr(self.synthesizer, "prepare") else ""
-            raise _spent_early(
-                "teacher_queries", f"{first}the samples set aside", self._queries(), config.teacher_queries
-            )
-        if config.generated_tokens is not None and made > config.generated_tokens:
-            raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens)
-        if self._tokens_spent():
-            raise _spent_early("generated_tokens", "the samples set aside", self.tokens_drawn, config.generated_tokens)
-
     def _look_at_heldout(self) -> float:
         """Agreement with the teacher on the held-out samples; remembers the best student if that is selected."""
         agreement = self.heldout_agreement()
@@ -308,44 +289,13 @@ class Distiller:
         samples = sum(self.heldout.sizes)
         return Outcome(self.step, self.heldout_agreement() if samples else None, samples, self.heldout_seconds)
 
-    def _queries(self) -> int:
-        return self.teacher.queries["train"] + self.teacher.queries["heldout"]
-
-    @property
-    def tokens_drawn(self) -> int:
-        """Tokens that a language model drew for this student, those of the pool that it learns from included."""
-        made = getattr(self.synthesizer, "synthesis_tokens", 0)
-        return int(made + self._generated())
-
-    def _generated(self) -> int:
-        return getattr(self.synthesizer, "generated_tokens", None) or 0
-
-    def _tokens_spent(self) -> bool:
-        budget, drawn = self.config.generated_tokens, self._generated()
-        return budget is not None and drawn > 0 and self.tokens_drawn >= budget
-
-    def _saves_tokens(self) -> bool:
-        """Whether more of the budget of tokens is spent than of the steps: the writing is to last to the end.
-
-        What learns from the student learns from all of its training then, and not from its first steps alone.
-        """
-        budget, drawn = self.config.generated_tokens, self._generated()
-        if budget is None or not drawn:
-            return False
-        before = self.tokens_before
-        return (self.tokens_drawn - before) / max(budget - before, 1) > self.step / self.config.steps
-
-    def _queries_spent(self) -> bool:
-        budget = self.config.teacher_queries
-        return budget is not None and self._queries() >= budget
-
     def _checkpoint(self) -> None:
         content = {
             "step": self.step, "student": dict(self.student.state_dict()), "optimizer": self.optimizer.state_dict(),
             "synthesizer": self.synthesizer.state_dict(), "queries": dict(self.teacher.queries),
             "heldout": self.heldout.state_dict(), "recent": self.recent, "replay": self.replay.get_state(),
             "best": self.best, "best_agreement": self.best_agreement, "generators": seeding.global_state(),
-            "heldout_seconds": self.heldout_seconds, "before": (self.tokens_before, self.queries_before),
+            "heldout_seconds": self.heldout_seconds, "budget": self.budget.state_dict(),
             "pool": self.pool.state_dict() if self.pool is not None else None,
         }
         self.folder.save_checkpoint(self.step, content)
@@ -365,22 +315,13 @@ class Distiller:
             return
         self.step, self.recent, self.best = step, content["recent"], content["best"]
         self.best_agreement, self.heldout_seconds = content["best_agreement"], content["heldout_seconds"]
-        self.tokens_before, self.queries_before = content["before"]
+        self.budget.load_state_dict(content["budget"])
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.synthesizer.load_state_dict(content["synthesizer"])
         self.teacher.queries.update(content["queries"])
         self.replay.set_state(content["replay"])
         seeding.restore_global_state(content["generators"])
-
-
-def _spent_early(budget: str, on: str, spent: int, given: int | None) -> ConfigError:
-    unit = budget.split("_")[1]
-    further = ", or lower train.heldout" if "aside" in on else ", or use fewer of its samples with strategy.limit"
-    return ConfigError(
-        f"train.{budget} is spent before the first step, by {on}",
-        expected=f"more than {spent} {unit}", found=given, fix=f"raise train.{budget}{further}",
-    )
 
 
 def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
@@ -392,29 +333,6 @@ def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config:
     ]
     # fused: one pass over memory, which counts where the vocabulary's table is trained
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
-
-
-def draws_replay(step: int, share: float) -> bool:
-    """Whether ``step`` is one of those that draw from the pool: ``share`` of all, evenly spread."""
-    return math.floor((step + 1) * share) > math.floor(step * share)
-
-
-def progress(step: int, config: TrainConfig, queries: int, before: int = 0) -> float:
-    """The share of the budget that is spent, of steps or of teacher queries, whichever is further.
-
-    Queries ``before`` the first step are no part of the training: the rate begins at its beginning.
-    """
-    spent = step / config.steps
-    if config.teacher_queries is not None:
-        spent = max(spent, (queries - before) / max(config.teacher_queries - before, 1))
-    return min(spent, 1.0)
-
-
-def rate_factor(done: float, warmup: float) -> float:
-    """Linear warm-up to 1 over the share ``warmup``, then linear decay to 0; never quite 0 at the start."""
-    if done < warmup:
-        return max(done / warmup, 1e-2)
-    return (1.0 - done) / (1.0 - warmup)
 
 
 def working_folder(path: Path) -> RunFolder:

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from dfkd import config as configs
 from dfkd import judge as judges
-from dfkd import runs, seeding, tasks, teaching, tracking
+from dfkd import identity, runs, seeding, tasks, teaching, tracking
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome
 from dfkd.doors import AccessLog, Parts, corpus_door, strategy_facts, synthesis_context
@@ -159,12 +159,12 @@ def run(config: RunConfig, listeners: Listeners = Listeners(), scored: bool = Tr
     """
     plain: dict[str, Any] = configs.to_dict(config)
     final = RunFolder(Path(config.runs) / config.run_name())
-    plain |= _fingerprints(config, final)
+    plain |= identity.fingerprints(config, final)
     if final.finished:
-        return runs.open_run(Path(config.runs), config.run_name(), plain, with_defaults).result()
+        return runs.open_run(Path(config.runs), config.run_name(), plain, identity.with_defaults).result()
     accesses = AccessLog()
     parts = preflight(config, accesses, scored=scored)
-    folder = runs.open_run(Path(config.runs), config.run_name(), plain, with_defaults)
+    folder = runs.open_run(Path(config.runs), config.run_name(), plain, identity.with_defaults)
     if folder.finished:  # by another process, meanwhile
         return folder.result()
     with runs.full_disk_reported(folder.work):
@@ -172,63 +172,6 @@ def run(config: RunConfig, listeners: Listeners = Listeners(), scored: bool = Tr
         followed = tracking.Following(config.tracking, config.run_name(), plain, folder.work, listeners.alarm)
         with followed:
             return _work(parts, folder, replace(listeners, step=followed.before(listeners.step)), followed)
-
-
-def changes(config: RunConfig) -> str:
-    """What differs between these settings and those that the finished run of this name was made with, for people.
-
-    Args:
-        config: as :func:`load_config` gives it, of a finished run.
-
-    Returns:
-        Empty where nothing differs that matters for the outcome.
-    """
-    final = RunFolder(Path(config.runs) / config.run_name())
-    now: dict[str, Any] = configs.to_dict(config)
-    there = with_defaults(configs.read_yaml(final.final / "config.yaml"))
-    return runs.changes_between(there, now | _fingerprints(config, final))
-
-
-def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run that an older version made, with the options that it did not know, at their defaults.
-
-    What is not there any more stays as it is.
-    """
-    defaults: dict[str, Any] = {"train": configs.TrainConfig(), "evaluate": configs.EvaluateConfig()}
-    filled = {**stored, **{name: {**asdict(kind), **stored.get(name, {})} for name, kind in defaults.items()}}
-    for name, plugins in (("strategy", registry.STRATEGIES), ("student", students.STUDENTS)):
-        component = stored.get(name, {})
-        try:
-            known = asdict(plugins.options(component["name"], component["options"]))
-        except (ConfigError, KeyError):
-            continue
-        filled[name] = {**component, "options": {**known, **component["options"]}}
-    return filled
-
-
-def _fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:
-    """What stands in a run's config.yaml of the files that it reads: others of the same name make another run.
-
-    A finished run can be shown without its teacher and the files of its strategy, which may have been moved since.
-    """
-    known = configs.read_yaml(final.final / "config.yaml") if final.finished else {}
-    found = {"teacher_sha256": known.get("teacher_sha256")}
-    if not final.finished or _is_local(config.teacher):
-        found["teacher_sha256"] = sources.fingerprint(config.teacher)
-    options = registry.options(config.strategy.name, config.strategy.options)
-    for name, tell in (
-        ("strategy_sha256", lambda: registry.fingerprint(config.strategy.name, options)),
-        ("judge_sha256", lambda: judges.fingerprint(config)),
-    ):
-        try:
-            found[name] = tell()
-        except ConfigError:  # if the run is not finished, the check before its work tells more
-            found[name] = known.get(name)
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _is_local(teacher: str) -> bool:
-    return teacher.startswith("package:") or Path(teacher).expanduser().is_dir()
 
 
 def _work(
@@ -253,7 +196,7 @@ def _work(
     made = getattr(distiller.synthesizer, "synthesis_queries", 0)
     if made:  # a pool's samples were paid for when it was made, once for all its students
         result["queries"]["synthesis"] = made
-    result["generated_tokens"] = distiller.tokens_drawn
+    result["generated_tokens"] = distiller.budget.tokens_drawn
     if parts.strategy_options.injects == "embeddings":
         folder.drop_embeddings()
     followed.finish(result)

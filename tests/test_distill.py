@@ -13,9 +13,10 @@ import numpy
 import pytest
 from omegaconf import OmegaConf
 
-from dfkd import pipeline
+from dfkd import identity, pipeline
+from dfkd.budget import draws_replay, progress, rate_factor
 from dfkd.config import RunConfig, TrainConfig
-from dfkd.distill import Distiller, draws_replay, progress, rate_factor
+from dfkd.distill import Distiller
 from dfkd.errors import ConfigError, TrainingDiverged
 from dfkd.models.students import registry as students
 from dfkd.pipeline import Listeners, load_config
@@ -203,7 +204,7 @@ def test_runs_of_a_version_that_knew_fewer_options_are_known_again(settings: Cal
     for section in (stored["train"], stored["evaluate"], stored["strategy"]["options"], stored["student"]["options"]):
         del section[next(key for key, value in section.items() if key not in str(overrides) and value is not None)]
     OmegaConf.save(stored, path)
-    assert pipeline.changes(config) == "" and run(overrides) == first
+    assert identity.changes(config) == "" and run(overrides) == first
     stored["train"]["replay_balance"] = True
     OmegaConf.save(stored, path)
     with pytest.raises(ConfigError, match="train.replay_balance: True there, False now"):

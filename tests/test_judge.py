@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfkd import config as configs
-from dfkd import judge, pipeline, synthesizing, tasks
+from dfkd import identity, judge, pipeline, synthesizing, tasks
 from dfkd.errors import ConfigError, DataFreeError
 from dfkd.models.students import registry as students
 from dfkd.pool import Pool
@@ -49,7 +49,7 @@ def test_agreement_is_measured_on_the_judge_and_the_test_split_stays_closed(
 def test_another_judge_is_another_run(command: list[str], toy_pool: Path) -> None:
     with_judge = pipeline.load_config([*command, f"judge={toy_pool}"])
     assert judge.fingerprint(with_judge) and judge.fingerprint(pipeline.load_config(command)) is None
-    assert pipeline._fingerprints(with_judge, RunFolder(Path("nowhere")))["judge_sha256"]
+    assert identity.fingerprints(with_judge, RunFolder(Path("nowhere")))["judge_sha256"]
 
 
 @pytest.mark.parametrize(

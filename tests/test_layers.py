@@ -24,10 +24,11 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     3: r"models(\..+)?",
     4: r"synthesis(\.(base|registry|_\w+))?",
     5: r"synthesis\..+",
+    5.5: r"budget",  # counts what teacher and strategy have spent
     6: r"distill|(evaluate|quality)(\..+)?",
     6.2: r"robustness(\..+)?",  # asks through evaluate
     6.5: r"teaching|finished|doors|judge",  # teachers made, finished students used; the pipeline is above them
-    6.6: r"stand_in",
+    6.6: r"stand_in|identity",
     6.7: r"attacking|textattack_bridge",  # finished runs attacked
     7: r"pipeline|doctor|report(\..+)?",
     7.4: r"grids",
@@ -41,7 +42,7 @@ STRATEGIES, SCRIPTS = 5, 8
 DYNAMIC_IMPORTS = {"importlib.import_module", "import_module", "__import__"}
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # between teacher and finished student nothing can reach a task's texts: the firewall, by imports
-FIREWALLED = r"dfkd\.(losses|pool|text_pool|duplicates|distill|models(\..+)?|synthesis(\..+)?|quality(\..+)?)"
+FIREWALLED = r"dfkd\.(losses|pool|text_pool|duplicates|budget|distill|models(\..+)?|synthesis(\..+)?|quality(\..+)?)"
 BEHIND_IT = {
     "dfkd.tasks", "dfkd.corpora", "dfkd._reading", "dfkd._rows", "dfkd.packages", "datasets", "pandas", "pyarrow",
     "csv",
