@@ -353,7 +353,7 @@ def test_labels_by_prompt_ask_the_teacher_nothing(overrides: Callable[..., list[
 
 
 def test_a_batchs_own_labels_train_the_student(overrides: Callable[..., list[str]]) -> None:
-    parts = pipeline.preflight(pipeline.load_config(overrides("lm_free", "train.learning_rate=1e-3")))
+    parts = pipeline.preflight(pipeline.load_config(overrides("lm_free", "train.learning_rate=1e-3", "train.steps=60")))
     folder = working_folder(Path(parts.config.runs) / "own")
     teacher, student, distiller = pipeline.assemble(parts, folder, device.accelerator("cpu"), pipeline.Listeners())
     texts = ("the team won", "rain and snow", "hot soup")
@@ -362,7 +362,6 @@ def test_a_batchs_own_labels_train_the_student(overrides: Callable[..., list[str
     assert not torch.equal(teacher.label(batch).argmax(1), wrong.argmax(1))
     distiller.synthesizer.synthesize = lambda n: batch  # type: ignore[method-assign]
     for distiller.step in range(40):
-        distiller.config = replace(distiller.config, steps=60)
         distiller._one_step()
     student.eval()
     assert torch.equal(student.from_batch(batch).argmax(1).cpu(), wrong.argmax(1))
