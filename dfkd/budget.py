@@ -73,19 +73,21 @@ class Budget:
         return draws_replay(step, self.config.replay_share) or self._saves_tokens(step)
 
     def _saves_tokens(self, step: int) -> bool:
-        """Whether more of the budget of tokens is spent than of the steps: the writing is to last to the end.
+        """Whether more of the budget of tokens is spent than of the training: the writing is to last to the end.
 
         What learns from the student learns from all of its training then, and not from its first steps alone.
         """
         budget, before = self.config.generated_tokens, self.tokens_before
         if budget is None or not self._generated:
             return False
-        return (self.tokens_drawn - before) / max(budget - before, 1) > step / self.config.steps
+        return (self.tokens_drawn - before) / max(budget - before, 1) > self._done(step)
 
     def learning_rate(self, step: int) -> float:
         """That of a step: it follows the budget that is spent first."""
-        done = progress(step, self.config, self.queries, self.queries_before)
-        return self.config.learning_rate * rate_factor(done, self.config.warmup)
+        return self.config.learning_rate * rate_factor(self._done(step), self.config.warmup)
+
+    def _done(self, step: int) -> float:
+        return progress(step, self.config, self.queries, self.queries_before)
 
     def state_dict(self) -> dict[str, Any]:
         """What was spent before the first step; the rest is counted by teacher and strategy."""

@@ -315,7 +315,7 @@ class Distiller:
             return
         self.step, self.recent, self.best = step, content["recent"], content["best"]
         self.best_agreement, self.heldout_seconds = content["best_agreement"], content["heldout_seconds"]
-        self.budget.load_state_dict(content["budget"])
+        self.budget.load_state_dict(content.get("budget", self.budget.state_dict()))  # older checkpoints have none
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.synthesizer.load_state_dict(content["synthesizer"])

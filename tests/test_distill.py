@@ -138,6 +138,24 @@ def test_killed_again_and_again(settings: Callable[..., list[str]]) -> None:
     ends_with_the_same_bytes(settings("as_dfd"), kills=(0, 2, 3, 4))
 
 
+@pytest.mark.parametrize("budget", ["generated_tokens=500", "teacher_queries=60"])
+def test_what_was_spent_before_the_first_step_survives_a_kill(
+    settings: Callable[..., list[str]], budget: str
+) -> None:
+    quick = ("strategy.max_new_tokens=6", "strategy.tries=1", f"train.{budget}")
+    ends_with_the_same_bytes(settings("lm_prompt", *quick), kills=(3,))
+
+
+def test_a_checkpoint_of_a_version_without_the_budget_is_gone_on_with(settings: Callable[..., list[str]]) -> None:
+    overrides = settings("random_tokens", "train.steps=6", "train.checkpoint_every=2", "run=old")
+    assert killed_run(overrides, 3) == signal.SIGKILL
+    folder = RunFolder(Path(load_config(overrides).runs) / "old")
+    content = folder.load_checkpoint()
+    assert content is not None and content.pop("budget") == {"tokens_before": 0, "queries_before": 16}
+    folder.save_checkpoint(content["step"], content)
+    assert run(overrides)["steps"] == 6
+
+
 def test_best_student_survives_a_kill(settings: Callable[..., list[str]]) -> None:
     more = ["train.steps=10", "train.checkpoint_every=3", "train.evaluate_every=1", "train.select=agreement"]
     whole, broken = (settings("random_tokens", *more, f"run={name}") for name in ("whole", "broken"))
