@@ -124,7 +124,8 @@ class TrainConfig:
         clip: largest norm of the gradient; 0: no clipping.
         temperature: T of the distillation loss.
         replay_share: share of the steps that draw from the pool instead of fresh samples.
-        replay_balance: draw them evenly over the classes that the teacher sees in them: what is rare is learnt late.
+        replay_balance: draw the replayed samples evenly over the classes of their labels: what is rare is learnt late.
+            Without ``replay_share`` or ``generated_tokens`` nothing is replayed.
         replay_capacity: pseudo samples that the pool keeps; older ones are deleted.
         heldout: pseudo samples set aside before training for selection and fidelity; 0: none.
         evaluate_every: steps between looks at the held-out pseudo samples.

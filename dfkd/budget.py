@@ -24,16 +24,20 @@ class Budget:
         self.config, self.teacher, self.synthesizer = config, teacher, synthesizer
         self.tokens_before = self.queries_before = 0  # drawn and asked before the first step
 
-    def begin(self) -> None:
+    def begin(self, asked_first: int = 0) -> None:
         """Look at what was spent before the first step; it is no part of the training.
+
+        Args:
+            asked_first: teacher queries of what the strategy does once, before the samples that are set aside.
 
         Raises:
             ConfigError: all of a budget was.
         """
         config, made = self.config, getattr(self.synthesizer, "synthesis_tokens", 0)
         if self.queries_spent():
-            first = "what the strategy asks first, and " if hasattr(self.synthesizer, "prepare") else ""
-            raise _spent_early("teacher_queries", f"{first}the samples set aside", self.queries, config.teacher_queries)
+            spent_by = [f"what the strategy asks first ({asked_first})"] if asked_first else []
+            spent_by += ["the samples set aside"] if self.queries > asked_first else []
+            raise _spent_early("teacher_queries", " and ".join(spent_by), self.queries, config.teacher_queries)
         if config.generated_tokens is not None and made > config.generated_tokens:
             raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens)
         if self._tokens_spent():
@@ -100,7 +104,8 @@ class Budget:
 
 def _spent_early(budget: str, on: str, spent: int, given: int | None) -> ConfigError:
     unit = budget.split("_")[1]
-    further = ", or lower train.heldout" if "aside" in on else ", or use fewer of its samples with strategy.limit"
+    further = ", or lower train.heldout" if "aside" in on else ""
+    further += ", or use fewer of its samples with strategy.limit" if "pool" in on else ""
     return ConfigError(
         f"train.{budget} is spent before the first step, by {on}",
         expected=f"more than {spent} {unit}", found=given, fix=f"raise train.{budget}{further}",

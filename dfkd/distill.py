@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dfkd import seeding
 from dfkd.batch import Feedback, PseudoBatch
-from dfkd.budget import Budget, draws_replay
+from dfkd.budget import Budget
 from dfkd.config import TrainConfig
 from dfkd.errors import TrainingDiverged
 from dfkd.losses import distillation_kl
@@ -99,21 +99,25 @@ class Distiller:
         self.best: dict[str, Any] | None = None
         self.best_agreement = -1.0
         self.heldout_seconds = 0.0
+        self.shown = -1  # the last step of which samples were kept to show
 
     def fit(self) -> Outcome:
         """Train until the budget is spent, from the last checkpoint if there is one.
 
         Raises:
             TrainingDiverged: the loss is no number, or exploded.
-            ConfigError: the samples set aside use up the budget of teacher queries.
+            ConfigError: what comes before the first step uses up a budget.
             DfkdError: the disk is full.
         """
         with full_disk_reported(self.folder.work):
             self._restore()
             if self.step == 0 and not self.heldout.sizes:
+                started = time.perf_counter()
                 self._prepare()
+                asked_first = self.budget.queries
                 self._hold_out()
-                self.budget.begin()
+                self.budget.begin(asked_first)
+                self.heldout_seconds = time.perf_counter() - started
             while self.step < self.config.steps and not self.budget.queries_spent():
                 self._one_step()
                 self.step += 1
@@ -199,6 +203,7 @@ class Distiller:
                 record["heldout_agreement"] = self._look_at_heldout()
             self._note()
         if feedback.fresh and self.watch is not None and self._shows_samples():
+            self.shown = self.step
             record.update(self.watch.token_bridge(feedback))
             self._log_samples(feedback, self.watch.texts(feedback.batch)[:SAMPLES_SHOWN])
         self.folder.log("metrics", record)
@@ -208,8 +213,7 @@ class Distiller:
     def _shows_samples(self) -> bool:
         """Whether this fresh batch is the first one since held-out samples were due, or that of the last step."""
         due = self.step // self.config.evaluate_every * self.config.evaluate_every
-        only_replayed = all(draws_replay(step, self.config.replay_share) for step in range(due, self.step))
-        return only_replayed or self.step == self.config.steps - 1
+        return self.shown < due or self.step == self.config.steps - 1
 
     def _log_samples(self, feedback: Feedback, shown: Sequence[str]) -> None:
         batch = feedback.batch
@@ -244,7 +248,7 @@ class Distiller:
 
     def _hold_out(self) -> None:
         """Set pseudo samples aside before the first step; the student is never trained on them."""
-        started, left = time.perf_counter(), self.config.heldout
+        left = self.config.heldout
         if self.judge is not None:
             for first in range(0, left, self.config.batch_size):
                 stored = self.judge.take(range(first, min(first + self.config.batch_size, left)))
@@ -259,7 +263,6 @@ class Distiller:
                     break
                 self.heldout.append(batch, self.teacher.label(batch).float(), step=-1)
             left -= size
-        self.heldout_seconds = time.perf_counter() - started
 
     def _look_at_heldout(self) -> float:
         """Agreement with the teacher on the held-out samples; remembers the best student if that is selected."""
@@ -295,7 +298,7 @@ class Distiller:
             "synthesizer": self.synthesizer.state_dict(), "queries": dict(self.teacher.queries),
             "heldout": self.heldout.state_dict(), "recent": self.recent, "replay": self.replay.get_state(),
             "best": self.best, "best_agreement": self.best_agreement, "generators": seeding.global_state(),
-            "heldout_seconds": self.heldout_seconds, "budget": self.budget.state_dict(),
+            "heldout_seconds": self.heldout_seconds, "shown": self.shown, "budget": self.budget.state_dict(),
             "pool": self.pool.state_dict() if self.pool is not None else None,
         }
         self.folder.save_checkpoint(self.step, content)
@@ -315,7 +318,8 @@ class Distiller:
             return
         self.step, self.recent, self.best = step, content["recent"], content["best"]
         self.best_agreement, self.heldout_seconds = content["best_agreement"], content["heldout_seconds"]
-        self.budget.load_state_dict(content.get("budget", self.budget.state_dict()))  # older checkpoints have none
+        self.shown = content.get("shown", -1)  # older checkpoints have none, and no budget
+        self.budget.load_state_dict(content.get("budget", self.budget.state_dict()))
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.synthesizer.load_state_dict(content["synthesizer"])

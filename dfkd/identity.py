@@ -33,12 +33,12 @@ def changes(config: RunConfig) -> str:
 
 
 def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run that an older version made, with the options that it did not know, at their defaults.
+    """The configuration of a run or pool that an older version made, what it did not know at its default.
 
     What is not there any more stays as it is.
     """
     defaults: dict[str, Any] = {"train": configs.TrainConfig(), "evaluate": configs.EvaluateConfig()}
-    filled = {**stored, **{name: {**asdict(kind), **stored.get(name, {})} for name, kind in defaults.items()}}
+    filled = {**stored, **{name: {**asdict(kind), **stored[name]} for name, kind in defaults.items() if name in stored}}
     for name, plugins in (("strategy", registry.STRATEGIES), ("student", students.STUDENTS)):
         component = stored.get(name, {})
         try:

@@ -40,12 +40,11 @@ class Pool:
     that no longer needs them.
 
     Args:
-        folder: is made if need be.
+        folder: is made with the first samples.
         capacity: samples to draw from, at most (rounded up to whole batches).
     """
 
     def __init__(self, folder: Path, capacity: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.capacity = capacity
         self.sizes: list[int] = []
@@ -58,6 +57,7 @@ class Pool:
 
     def append(self, batch: PseudoBatch, teacher_logits: Tensor, step: int) -> None:
         """Store a batch with the teacher's logits (B, C) for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(len(self.sizes))
         temporary = path.with_suffix(".tmp")
         table = pyarrow.Table.from_pylist(_rows(batch, teacher_logits, step), schema=SCHEMA)

@@ -6,12 +6,12 @@ import dataclasses
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from accelerate import Accelerator
 
 from dfkd import config as configs
-from dfkd import pipeline, runs, seeding, tasks, teaching, text_pool
+from dfkd import identity, pipeline, runs, seeding, tasks, teaching, text_pool
 from dfkd.batch import PseudoBatch
 from dfkd.config import RunConfig, require
 from dfkd.doors import Parts, synthesis_context, teacher_fingerprint
@@ -103,6 +103,7 @@ def synthesize(
     there = _there(folder, wanted)
     if there is not None and there["finished"] and there["samples"] >= settings.samples:
         return there
+    _require_checkpoint(folder, there)
     log = tasks.access_log(folder)
     parts = pipeline.preflight(config, log, with_student=False)
     _refuse(parts)
@@ -132,11 +133,22 @@ def _there(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
             fix = "choose another with out=FOLDER"
             raise ConfigError(f"'{folder}' is there already and is no pool", expected="a new folder", fix=fix)
         return None
-    changes = runs.changes_between(facts["config"], wanted)
+    changes = runs.changes_between(identity.with_defaults(facts["config"]), wanted)
     if changes:
         fix = "choose another folder with out=FOLDER, or remove that one"
         raise ConfigError(f"the pool '{folder}' was made with another config", found=changes, fix=fix)
     return facts
+
+
+def _require_checkpoint(folder: Path, facts: Mapping[str, Any] | None) -> None:
+    """Without a checkpoint a pool would begin anew, over the samples that its facts speak of."""
+    if facts is not None and facts["samples"] and not any(folder.glob("checkpoint-*")):
+        keep = f"take the {facts['samples']} samples (samples={facts['samples']}), " if facts["finished"] else ""
+        raise ConfigError(
+            f"the pool '{folder}' cannot be continued", expected="a checkpoint-* folder in it",
+            found=f"{facts['samples']} samples and no checkpoint, as in a copy without it",
+            fix=f"copy the checkpoint as well, {keep}or choose another folder with out=FOLDER",
+        )
 
 
 def _ours(path: Path) -> bool:
@@ -182,7 +194,8 @@ def _needs_student(strategy: str) -> ConfigError:
 
 
 def _labels_itself(strategy: str) -> ConfigError:
-    fix = f"leave it to the teacher: strategy.label=teacher; or run it directly: dfkd run strategy={strategy}"
+    option = "options: {label: teacher} of the part that does" if strategy == "mixture" else "strategy.label=teacher"
+    fix = f"leave it to the teacher: {option}; or run it directly: dfkd run strategy={strategy}"
     return ConfigError(
         f"strategy '{strategy}' labels its samples itself, and a pool holds the teacher's labels", fix=fix
     )
@@ -279,7 +292,6 @@ class Maker:
         """Go back to the last checkpoint, or to the very start: what was written after it is dropped."""
         content = runs.load_checkpoint(self.folder)
         if content is None:
-            self._require_nothing_there()
             self.samples.load_state_dict({"sizes": []})
             return
         self.samples.load_state_dict(content["samples"])
@@ -290,17 +302,6 @@ class Maker:
         for batch, _ in self.samples.batches():
             self.duplicates.remember(batch.texts or ())
         seeding.restore_global_state(content["generators"])
-
-    def _require_nothing_there(self) -> None:
-        """Without a checkpoint the pool would begin anew, over the samples that its facts speak of."""
-        facts = text_pool.read_facts(self.folder)
-        if facts is not None and facts["samples"]:
-            raise ConfigError(
-                f"the pool '{self.folder}' cannot be continued", expected="a checkpoint-* folder in it",
-                found=f"{facts['samples']} samples and no checkpoint, as in a copy without it",
-                fix=f"copy the checkpoint as well, take the {facts['samples']} samples, or choose another folder with "
-                "out=FOLDER",
-            )
 
     def _facts(self, finished: bool) -> dict[str, Any]:
         """The content of ``pool.json``."""

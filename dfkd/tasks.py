@@ -27,6 +27,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {"train": ("teacher_training", "real_te
 # of a corpus's texts may be the task's as well, or of a split's texts the corpus's: short phrases are common property
 MOST_SHARED = 0.01
 FEW_WORDS = 4
+FEW_TEXTS = 5  # of a split: so many may be chance, however small it is
 
 
 @dataclass(frozen=True)
@@ -141,15 +142,18 @@ class Task:
     def _shared(self, texts: Sequence[str]) -> tuple[float, str]:
         """The share of ``texts`` that stand in the task's splits, or that of a split in ``texts``, whichever is larger.
 
-        A held-out share of the training file counts as well; of a split, its texts of a few words do not. Whole texts
-        are compared: a corpus that holds the task's cut or joined in another way is not known by this.
+        A held-out share of the training file counts as well; of a split, its texts of a few words do not, nor do a few
+        of its texts. Whole texts are compared: a corpus that holds the task's cut or joined in another way is not known
+        by this.
         """
         splits = [split for split in ALLOWED if split in self._sources or (split == "test" and self._test_is_there)]
         given, own = [_plain(text) for text in texts], {split: self._plain_texts(split) for split in splits}
         found = [(_share_in(given, set().union(*own.values())), "of its texts are the task's")]
         for split, known in own.items():
             told = [text for text in known if len(text.split()) >= FEW_WORDS]
-            found.append((_share_in(told, set(given)), f"of the {split} split's texts are in it"))
+            shared = _share_in(told, set(given))
+            by_chance = shared * len(told) < min(FEW_TEXTS, len(told))
+            found.append((0.0 if by_chance else shared, f"of the {split} split's texts are in it"))
         return max(found, key=lambda pair: pair[0])
 
     def _plain_texts(self, split: str) -> set[str]:

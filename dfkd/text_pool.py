@@ -51,24 +51,26 @@ def fingerprint(folder: Path) -> str:
     """What tells a finished pool from another one in the same folder: its samples.
 
     Raises:
-        ConfigError: there is no finished pool, or a file of it is missing.
+        ConfigError: there is no finished pool.
     """
-    samples, content = samples_of(folder), hashlib.sha256()
-    samples.adopt(finished_facts(folder)["files"])
-    for path in samples.paths():  # others in the folder may be in the making
-        try:
-            content.update(path.read_bytes())
-        except FileNotFoundError as error:
-            fix = "copy the whole folder, or make the pool again"
-            raise ConfigError(f"the pool '{folder}' is not whole", found=f"no file '{path}'", fix=fix) from error
+    content = hashlib.sha256()
+    for path in _files(folder, finished_facts(folder)):
+        content.update(path.read_bytes())
     return content.hexdigest()
+
+
+def _files(folder: Path, facts: Mapping[str, Any]) -> list[Path]:
+    """The files of a pool's samples; others in the folder may be in the making."""
+    samples = samples_of(folder)
+    samples.adopt(facts["files"])
+    return samples.paths()
 
 
 def finished_facts(folder: Path) -> dict[str, Any]:
     """The facts of a pool that is ready for use.
 
     Raises:
-        ConfigError: there is no pool, or it is not finished.
+        ConfigError: there is no pool, it is not finished, or a file of it is missing.
     """
     if not str(folder) or str(folder) == ".":
         fix = "add pool=FOLDER; 'dfkd synthesize --help' tells how to make one"
@@ -80,6 +82,10 @@ def finished_facts(folder: Path) -> dict[str, Any]:
     if not facts["finished"]:
         found = f"{facts['samples']} samples so far"
         raise ConfigError(f"the pool '{folder}' is not finished", found=found, fix="repeat the command that makes it")
+    lost = next((path for path in _files(folder, facts) if not path.is_file()), None)
+    if lost is not None:
+        fix = "copy the whole folder, or make the pool again"
+        raise ConfigError(f"the pool '{folder}' is not whole", found=f"no file '{lost}'", fix=fix)
     return facts
 
 

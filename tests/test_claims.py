@@ -14,6 +14,7 @@ from dfkd.errors import ConfigError
 from dfkd.report import claims
 from dfkd.report._claim_kinds import KINDS, About, Order
 from dfkd.report.claims import Verdict
+from dfkd.report.gap import CEILING, FLOOR
 from dfkd.report.results import Result
 
 DATA = {"a": (0.5, 0.8, 0.9), "b": (0.5, 0.7, 0.9), "c": (0.8, 0.805, 0.81)}
@@ -113,6 +114,16 @@ def test_a_claim_not_run_is_shown_where_the_fewest_runs_are_missing(tmp_path: Pa
     for runs in (near + far, far + near):
         (said,) = judged(tmp_path, runs, **claim)
         assert (said.verdict, said.where) == ("not run", "g, near")
+
+
+def test_what_a_claim_compares_with_is_missing_too(tmp_path: Path) -> None:
+    near = [*seeds("prompt_rl", 0.5, 0.5, student="near"), *seeds("lm_prompt", 0.5, student="near")]
+    far = [one for name in ("prompt_rl", FLOOR, CEILING) for one in seeds(name, 0.5, 0.5, student="far")]
+    claim = {"kind": "mean_beats", "strategy": "prompt_rl", "over": "lm_prompt", "seeds": 2}
+    for runs in (near + far, far + near):
+        assert judged(tmp_path, runs, **claim)[0].where == "g, near"  # one run, where far lacks two
+    (said,) = judged(tmp_path, near + far, kind="gap_closed", strategy="prompt_rl", share=0.5, seeds=3)
+    assert said.where == "g, far"
 
 
 def test_runs_of_two_budgets_cannot_be_held_against_a_claim(tmp_path: Path) -> None:

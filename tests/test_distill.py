@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -21,7 +22,8 @@ from dfkd.errors import ConfigError, TrainingDiverged
 from dfkd.models.students import registry as students
 from dfkd.pipeline import Listeners, load_config
 from dfkd.runs import RunFolder
-from dfkd.synthesis import registry
+from dfkd.synthesis import random_tokens, registry
+from dfkd.synthesis.random_tokens import RandomTokens
 
 QUICK = ("train.batch_size=8", "train.heldout=16", "evaluate.latency_rounds=0", "device=cpu", "evaluate.limit=20")
 STUDENTS: dict[str, tuple[str, ...]] = {
@@ -197,9 +199,23 @@ def test_keywords_that_spend_the_budget_are_an_error_and_no_finished_run(
     if mixed:
         part = f"{{strategy: keyword_prompt, from: 0.5, options: {{model: {toy_language_model}}}}}"
         overrides = settings("mixture", *few, f"strategy.parts=[{{strategy: random_tokens}}, {part}]")
-    with pytest.raises(ConfigError, match="teacher_queries is spent before the first step, by what the strategy asks"):
+    match = r"teacher_queries is spent before the first step, by what the strategy asks first \(\d+\)\n"
+    with pytest.raises(ConfigError, match=match) as caught:
         run(overrides)
+    assert "heldout" not in str(caught.value)  # nothing was set aside
     assert not (Path(load_config(overrides).runs) / "few").exists()
+
+
+def test_the_time_of_what_a_strategy_does_once_is_counted(
+    settings: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(RandomTokens):
+        def prepare(self) -> None:
+            time.sleep(0.3)
+
+    monkeypatch.setattr(random_tokens, "RandomTokens", Slow)
+    result = run(settings("random_tokens", "train.steps=2", "train.heldout=0", "run=slow"))
+    assert result["seconds"]["heldout"] >= 0.3
 
 
 def test_balanced_replay_shows_rare_classes_as_often(settings: Callable[..., list[str]]) -> None:
@@ -332,6 +348,18 @@ def test_samples_are_shown_early_and_late_however_much_is_replayed(settings: Cal
     shown = sorted({sample["step"] for sample in samples})
     stretches = [[step for step in fresh if due <= step < due + 6] for due in (0, 6, 12, 18)]
     assert shown == [stretch[0] for stretch in stretches if stretch] and len(shown) >= 3
+
+
+def test_samples_are_shown_early_and_late_where_tokens_are_saved(settings: Callable[..., list[str]]) -> None:
+    quick = ("strategy.max_new_tokens=6", "strategy.tries=1", "train.batch_size=4", "train.replay_share=0.0")
+    more = ("train.steps=24", "train.evaluate_every=6", "train.heldout=0", "train.generated_tokens=300")
+    result = run(settings("lm_prompt", *quick, *more, "run=shown"))
+    log = RunFolder(Path(result["config"]["runs"]) / "shown")
+    fresh = [record["step"] for record in log.read_log("metrics") if record["fresh"]]
+    assert len(fresh) < 16 and not {6, 12, 18} <= set(fresh)  # a stretch begins with a step that saves
+    stretches = [[step for step in fresh if due <= step < due + 6] for due in (0, 6, 12, 18)]
+    assert sorted({sample["step"] for sample in log.read_log("samples")}) == [own[0] for own in stretches if own]
+    assert result["fresh_samples"] == 4 * len(fresh)
 
 
 def test_replay_capacity_bounds_the_files(settings: Callable[..., list[str]]) -> None:

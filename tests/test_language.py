@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Callable, Sequence
 
 import pytest
 import torch
-from transformers import RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
+from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
 
 from dfkd import doctor, tasks
 from dfkd.config import DataConfig
@@ -451,6 +452,7 @@ class SamplingParams:
     seed: int | None = None
     detokenize: bool = True
     stop_token_ids: list[int] | None = None
+    logit_bias: dict[int, float] | None = None
 
 
 class LLM:
@@ -515,6 +517,23 @@ def test_vllm_keeps_the_stop_and_drops_the_end(vllm: ModuleType, toy_language_mo
     outputs = [SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids)]) for ids in ([20, stop], [20, 0], [20, 21])]
     found = [engine._result([0], output) for output in outputs]
     assert [(list(text.tokens), text.ended) for text in found] == [([20, stop], True), ([20], True), ([20, 21], False)]
+
+
+@pytest.mark.parametrize("name", ["vllm", "transformers"])
+def test_an_end_that_only_the_generation_config_names_is_one(
+    vllm: ModuleType, toy_language_model: Path, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(toy_language_model, tmp_path / "model"))
+    before: Any = engines.build(name, str(folder), precision="float32")
+    GenerationConfig(eos_token_id=[0, 7]).save_pretrained(folder)
+    engine: Any = engines.build(name, str(folder), precision="float32")
+    assert 7 not in before.ends and engine.ends == before.ends | {7}
+
+
+def test_vllm_is_told_what_is_banned(vllm: ModuleType, toy_language_model: Path) -> None:
+    engine: Any = engines.build("vllm", str(toy_language_model))
+    assert engine._parameters(0, Sampling(banned=(5, 9))).logit_bias == {5: -100.0, 9: -100.0}
+    assert engine._parameters(0, Sampling()).logit_bias is None
 
 
 def test_engines_that_are_not_there(toy_language_model: Path) -> None:

@@ -181,6 +181,11 @@ def test_samples_are_counted_without_those_that_are_replayed() -> None:
     assert [series.samples_by(replayed, step) for step in range(4)] == [4, 4, 8, 8]
     replayed.result.content["steps"] = 4
     assert series.samples_of(replayed.result) == 8 and series.samples_of(run("a").result) is None
+    saving = run("a", train={"batch_size": 4, "replay_share": 0.5, "generated_tokens": 100})
+    saving.result.content.update(steps=4, generated_tokens=90)
+    assert series.samples_of(saving.result) is None  # how many steps saved tokens is not in such a file
+    saving.result.content["fresh_samples"] = 12
+    assert series.samples_of(saving.result) == 12
 
 
 def test_agreement_is_drawn_over_samples_and_called_what_it_is() -> None:

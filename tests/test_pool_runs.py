@@ -242,6 +242,7 @@ def test_labels_of_the_strategys_own_are_no_teachers(given: list[str], toy_langu
     with pytest.raises(ConfigError, match=match):
         make([*kept, "strategy=class_prompt", f"strategy.model={toy_language_model}", "strategy.label=prompt"])
     part = f"{{strategy: class_prompt, from: 0.9, options: {{label: prompt, model: {toy_language_model}}}}}"
+    match = "labels its samples itself(.|\n)*{label: teacher} of the part"
     with pytest.raises(ConfigError, match=match):  # before a text is written
         make([*kept, "strategy=mixture", f"strategy.parts=[{{strategy: random_tokens}}, {part}]"])
 
@@ -410,6 +411,7 @@ def test_pools_that_do_not_fit_are_refused_before_any_work(
 ) -> None:
     facts = text_pool.read_facts(toy_pool)
     assert facts is not None
+    shutil.copytree(toy_pool, tmp_path / "pool")
     text_pool.write_facts(tmp_path / "pool", {**facts, **changed})
     config = pipeline.load_config(settings(toy_teacher, tmp_path / "runs", f"pool={tmp_path / 'pool'}"))
     with pytest.raises(ConfigError, match=match):
@@ -499,9 +501,38 @@ def test_files_in_the_making_do_not_change_what_a_pool_is(given: list[str], tmp_
     before = text_pool.fingerprint(tmp_path / "pool")
     (tmp_path / "pool" / "samples" / "000000999.arrow").write_bytes(b"begun")
     assert text_pool.fingerprint(tmp_path / "pool") == before
+
+
+def test_a_pool_that_lacks_a_file_is_refused_before_work(
+    given: list[str], toy_teacher: Path, tmp_path: Path
+) -> None:
+    make(given)
     (tmp_path / "pool" / "samples" / "000000000.arrow").unlink()
-    with pytest.raises(ConfigError, match="is not whole"):
-        text_pool.fingerprint(tmp_path / "pool")
+    for asked in ([f"pool={tmp_path / 'pool'}"], ["strategy=random_tokens", f"judge={tmp_path / 'pool'}"]):
+        config = pipeline.load_config(["data=toy", f"teacher={toy_teacher}", *asked, "student.layers=1"])
+        with pytest.raises(ConfigError, match="is not whole(.|\n)*000000000.arrow"):
+            pipeline.preflight(config)
+
+
+def test_looking_for_a_pool_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no pool in"):
+        text_pool.fingerprint(tmp_path / "typo")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="no pool in"):
+        text_pool.fingerprint(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_pool_of_a_version_with_fewer_options_is_known_again(given: list[str], tmp_path: Path) -> None:
+    make(given)
+    facts = json.loads((tmp_path / "pool" / "pool.json").read_text())
+    del facts["config"]["strategy"]["options"]["source"]  # has its default
+    text_pool.write_facts(tmp_path / "pool", facts)
+    assert make(given)["samples"] == 40
+    facts["config"]["strategy"]["options"]["source"] = "pieces"
+    text_pool.write_facts(tmp_path / "pool", facts)
+    with pytest.raises(ConfigError, match="another config"):
+        make(given)
 
 
 def test_a_pool_without_its_checkpoint_is_not_begun_anew(given: list[str], tmp_path: Path) -> None:
@@ -512,6 +543,10 @@ def test_a_pool_without_its_checkpoint_is_not_begun_anew(given: list[str], tmp_p
     with pytest.raises(ConfigError, match="cannot be continued(.|\n)*40 samples and no checkpoint"):
         make(given, samples=56)
     assert files == sorted((tmp_path / "pool" / "samples").iterdir()) and make(given)["samples"] == 40
+    facts = json.loads((tmp_path / "pool" / "pool.json").read_text())
+    text_pool.write_facts(tmp_path / "pool", {**facts, "finished": False})
+    with pytest.raises(ConfigError, match="cannot be continued(.|\n)*copy the checkpoint as well, or choose"):
+        make(given)
 
 
 def test_each_checkpoint_is_written_once(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,9 @@ RULES = (
          "strategy.targets=hard draws the classes evenly; a lower strategy.guess_rate, or more strategy.guess_steps"),
     Rule("texts_off_balance", "text_class_entropy", lambda mean: mean < 0.6,
          "the texts are of few of the teacher's classes",
-         "train.replay_balance=true; where the strategy has them, strategy.balance, or a strategy.opening that names "
-         "the kind of text; other prompts (data.prompts); or strategy=mixture with random_tokens or templated among "
-         "its parts"),
+         "train.replay_share=0.75 train.replay_balance=true lets the student learn evenly from these texts; for other "
+         "ones, where the strategy has them, strategy.balance, or a strategy.opening that names the kind of text; "
+         "other prompts (data.prompts); or strategy=mixture with random_tokens or templated among its parts"),
     Rule("texts_too_long", "over_length", lambda mean: mean > 0.5,
          "the teacher sees most texts cut",
          "a lower strategy.max_new_tokens or strategy.max_words, or a higher data.max_length"),

@@ -45,8 +45,13 @@ class Claim:
 
     @property
     def names(self) -> set[str]:
-        """The strategies that it is about, but for floor and ceiling."""
+        """The strategies that it is about, but for those that they are compared with."""
         raise NotImplementedError
+
+    @property
+    def needs(self) -> set[str]:
+        """All strategies without whose runs it cannot be told."""
+        return self.names | {getattr(self, name) for name in ("over", "to", "than") if hasattr(self, name)}
 
     def answer(self, scene: Scene) -> Answer:
         """Whether it holds there."""
@@ -207,6 +212,11 @@ class GapClosed(About):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 < self.share, "share", "above 0", self.share)
+
+    @property
+    def needs(self) -> set[str]:
+        """Floor and ceiling as well."""
+        return self.names | {FLOOR, CEILING}
 
     def answer_for(self, name: str, scene: Scene) -> Answer:
         """Whether the mean's share is enough; not run where there is no gap on the mean."""

@@ -116,7 +116,7 @@ def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> lis
     if told:
         return [_verdict(claim, answer, place) for place, answer in told.items()]
     if answers:  # the place that lacks least says what is still to be run
-        place = min(answers, key=lambda place: scenes[place].runs_missing(*claim.names, FLOOR, CEILING))
+        place = min(answers, key=lambda place: scenes[place].runs_missing(*claim.needs))
         return [_verdict(claim, answers[place], place)]
     names = ", ".join(f"'{name}'" for name in sorted(_telling(claim)))
     wanted = f" in {', '.join(claim.grids)}" if claim.grids else ""

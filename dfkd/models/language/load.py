@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 
 from dfkd.errors import ConfigError
 from dfkd.models import device as devices
@@ -110,6 +110,14 @@ def packaged_or_missing(reference: str) -> str:
         return sources.resolve(reference) if file is None else str(file)
     except ConfigError as error:
         return error.problem
+
+
+def generation_config(source: str) -> GenerationConfig | None:
+    """The defaults for generation of a folder or hub model; ``None`` where it has none."""
+    try:
+        return sources.attempt(GenerationConfig.from_pretrained, source, source)
+    except ConfigError:
+        return None
 
 
 def check_source(source: str, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -59,8 +59,10 @@ def around(
     llm: Any, reference: str, batch_size: int = 64, stop: str = "", trust_remote_code: bool = False
 ) -> VllmEngine:
     """An engine around an open ``LLM`` of the model ``reference``."""
-    config = load.check_source(load.local_source(reference), trust_remote_code)
-    return VllmEngine(llm, load.load_tokenizer(reference, trust_remote_code), config, batch_size, stop)
+    source = load.local_source(reference)
+    config, further = load.check_source(source, trust_remote_code), load.generation_config(source)
+    tokenizer = load.load_tokenizer(reference, trust_remote_code)
+    return VllmEngine(llm, tokenizer, config, batch_size, stop, further)
 
 
 class VllmEngine:
@@ -72,12 +74,15 @@ class VllmEngine:
         config: the model's configuration.
         batch_size: prompts handed over at a time, at most; vllm makes its own batches of them.
         stop: a text also ends after the first token that contains this; that token stays.
+        generation_config: the model's defaults for generation, which may name further ends; ``None``: it has none.
     """
 
-    def __init__(self, llm: Any, tokenizer: Any, config: Any, batch_size: int = 64, stop: str = "") -> None:
+    def __init__(
+        self, llm: Any, tokenizer: Any, config: Any, batch_size: int = 64, stop: str = "", generation_config: Any = None
+    ) -> None:
         self.llm, self.tokenizer, self.config, self.batch_size = llm, tokenizer, config, batch_size
         self.generated_tokens = 0
-        self.ends, self.stops = end_tokens(tokenizer, config), tokens_with(tokenizer, stop)
+        self.ends, self.stops = end_tokens(tokenizer, config, generation_config), tokens_with(tokenizer, stop)
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
         """Continue each prompt.

@@ -107,10 +107,16 @@ def samples_by(run: Run, step: float) -> int:
 def samples_of(result: Result) -> int | None:
     """Pseudo samples that a finished run drew from its strategy, from its result file alone; ``None``: not known.
 
-    Replay is spread evenly over the steps, so that the number of fresh batches follows from its share.
+    Of files without ``fresh_samples``, as older versions wrote: replay was spread evenly over the steps, so that the
+    number of fresh batches follows from its share, unless tokens were to be saved.
     """
+    if "fresh_samples" in result.content:
+        return int(result.content["fresh_samples"])
     train = result.content["config"].get("train") or {}
     steps, size = result.content["steps"], train.get("batch_size")
+    wrote = result.content.get("generated_tokens") and not result.content["queries"].get("synthesis")
+    if train.get("generated_tokens") is not None and wrote:
+        return None
     return None if size is None else (steps - math.floor(steps * train.get("replay_share", 0.0))) * size
 
 
