@@ -134,6 +134,8 @@ PROMPTED = {"policy_entropy": 4.0, "prompt_distinct": 0.9, "policy_kl": 0.1, "dr
     ("facts", "name"),
     [({"class_entropy": 0.1}, "class_collapse"), ({"teacher_confidence": 0.34}, "no_confidence"),
      ({"pairwise_square": 0.9}, "all_alike"), ({"embedding_norm": 2.0}, "too_large"),
+     ({"input_loss_first": 1.2, "input_loss_last": 1.8}, "steps_too_large"),
+     ({"input_loss_first": 1.8, "input_loss_last": 1.2}, None),
      ({"embedding_norm": 0.5}, "too_small"), ({"kd": 0.0001}, "nothing_to_learn"),
      (PROMPTED, None), ({**PROMPTED, "policy_entropy": 0.1}, "prompter_collapse"),
      ({**PROMPTED, "prompt_distinct": 0.05}, "prompts_repeat"), ({**PROMPTED, "policy_kl": 5.0}, "prompter_runs_away"),
@@ -148,7 +150,7 @@ def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, float], name:
 
 def test_every_rule_has_a_test() -> None:
     assert {rule.name for rule in RULES} == {
-        "class_collapse", "no_confidence", "all_alike", "too_large", "too_small", "nothing_to_learn",
+        "class_collapse", "no_confidence", "steps_too_large", "all_alike", "too_large", "too_small", "nothing_to_learn",
         "texts_off_balance", "texts_too_long", "texts_empty", "texts_repeat",  # tests/test_texts.py
         "prompter_collapse", "prompts_repeat", "prompter_runs_away", "prompted_collapse", "texts_too_short",
     }

@@ -51,6 +51,9 @@ RULES = (
     Rule("no_confidence", "teacher_excess", lambda mean: mean < 0.05,
          "the teacher is undecided on nearly all samples",
          "more strategy.guess_steps, a higher strategy.guess_rate, or shorter samples (strategy.max_length)"),
+    Rule("steps_too_large", "input_loss_rise", lambda mean: mean > 0.05,
+         "guessing ends further from its targets than it begins: the teacher is sure of them, whatever was asked",
+         "a fifth of strategy.guess_rate, or less"),
     Rule("all_alike", "pairwise_square", lambda mean: mean > 0.3,
          "the samples are nearly all alike, or mirror images of each other",
          "fewer strategy.guess_steps, a lower strategy.guess_rate, or strategy.start=tokens; for generators a higher "
@@ -128,6 +131,8 @@ class Alarms:
         if not record.get("fresh", True):
             return []
         facts = {**record, "teacher_excess": record.get("teacher_confidence", 1.0) - 1 / self.classes}
+        if "input_loss_first" in facts and "input_loss_last" in facts:
+            facts["input_loss_rise"] = facts["input_loss_last"] - facts["input_loss_first"]
         if "policy_entropy" in facts and "class_entropy" in facts:  # a prompter has remedies of its own
             facts["prompted_class_entropy"] = facts.pop("class_entropy")
         if "distinct_words" in facts and "class_entropy" in facts:  # texts have remedies of their own
