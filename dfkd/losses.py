@@ -39,7 +39,12 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
     Source: L_INPUT of Ma et al., EMNLP 2020 (AS-DFD), there with one-hot targets.
     """
-    return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
+    return soft_cross_entropies(logits, targets).mean()
+
+
+def soft_cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    """As :func:`soft_cross_entropy`, of each sample: (B,). The least that it can be is the entropy of the target."""
+    return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
 
 
 def prediction_gap(first: Tensor, second: Tensor) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from dfkd import finished, pipeline, seeding, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, available
 from dfkd.errors import ConfigError, DataFreeError
-from dfkd.losses import prediction_kl
+from dfkd.losses import prediction_kl, soft_cross_entropies
 from dfkd.models.language.base import Sampling
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
@@ -123,17 +123,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "snap": True, "guess_share": 0.3,
     },
 }
+GUESSING = dict(OPTIONS["embedding_guess"])
+OPTIONS["embedding_guess"]["guess_step"] = "polyak"
 OPTIONS["as_dfd"] = {
-    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "mask", "mask": "one", "mask_share": 0.6,
+    **GUESSING, "difficulty_weight": 5.0, "difficulty": "mask", "mask": "one", "mask_share": 0.6,
     "mask_with": "zero",
 }
 OPTIONS["fast_guess"] = {**OPTIONS["as_dfd"], "guess_steps": 1}
 OPTIONS["modified_zskd"] = {
-    **{name: value for name, value in OPTIONS["embedding_guess"].items() if name not in ("targets", "concentration")},
+    **{name: value for name, value in GUESSING.items() if name not in ("targets", "concentration")},
     "betas": [5.0], "similarity": "affine", "floor": 0.5, "target_temperature": 20.0,
 }
 OPTIONS["cmi"] = {
-    **OPTIONS["embedding_guess"], "input_weight": 0.1, "moment_weight": 10.0, "moment_samples": 20,
+    **GUESSING, "input_weight": 0.1, "moment_weight": 10.0, "moment_samples": 20,
     "adversary_weight": 0.0, "contrast_weight": 5.0, "contrast_temperature": 1.0, "represent": "mean",
     "view_noise": 1.0, "view_drop": 0.5, "projection_width": 8, "projection_rate": 0.1,
 }
@@ -325,6 +327,35 @@ def test_lengths_stay_within_bounds(bench: Bench) -> None:
     strategy = bench.build("embedding_guess", min_length=5, max_length=90, length_per="sample")
     lengths = strategy.synthesize(200).attention_mask.sum(1)
     assert (int(lengths.min()), int(lengths.max())) == (5, bench.teacher.max_length)
+
+
+def test_polyaks_steps_halve_the_way_to_a_quadratics_minimum(bench: Bench) -> None:
+    guesser = bench.build("embedding_guess", guess_steps=3).guesser
+    start = guesser.start(5)
+    offset = 0.2 * guesser.sigma * torch.randn(start.embeddings.shape, generator=torch.Generator().manual_seed(1))
+    goal = start.embeddings + offset * start.movable.unsqueeze(-1)
+    moved, trace = guesser.approach(start, lambda e: (e - goal).square().sum(dim=(1, 2)) / 2 + 7, torch.full((5,), 7.0))
+    assert torch.allclose(goal - moved, (goal - start.embeddings) / 8, atol=1e-5)
+    assert len(trace) == 3 and trace[0] > trace[1] > trace[2] > 35
+
+
+def test_polyaks_steps_are_bounded_where_gradients_are_tiny(bench: Bench) -> None:
+    guesser = bench.build("embedding_guess", guess_steps=2).guesser
+    start = guesser.start(4)
+    moved, _ = guesser.approach(start, lambda e: 1e-6 * e.sum(dim=(1, 2)) + 9, torch.zeros(4))
+    shift = (moved - start.embeddings)[start.movable]
+    assert torch.allclose(shift, torch.tensor(-2 * _guess.LARGEST_STEP * guesser.sigma), rtol=1e-3)
+    assert torch.equal(moved[~start.movable], start.embeddings[~start.movable])
+
+
+def test_polyaks_steps_hit_soft_targets(bench: Bench) -> None:
+    def missed(**options: Any) -> float:
+        batch = bench.build("embedding_guess", **options).synthesize(64)
+        logits = bench.teacher.from_embeddings(batch.embeddings, batch.attention_mask).logits
+        return float((soft_cross_entropies(logits, batch.targets) - torch.special.entr(batch.targets).sum(1)).mean())
+
+    none, few, many = (missed(guess_step="polyak", guess_steps=steps) for steps in (0, 5, 20))
+    assert many < few < none / 3
 
 
 # AS-DFD's adversary

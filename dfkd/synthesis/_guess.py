@@ -19,6 +19,9 @@ from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._words import draw_length
 
 
+LARGEST_STEP = 0.3  # of Polyak's steps: root of the mean square over what moves, as a multiple of sigma
+
+
 @dataclass(frozen=True)
 class MoveOptions:
     """How embeddings start and move.
@@ -220,4 +223,34 @@ class Guesser:
             embeddings.grad = gradient * movable
             optimizer.step()
             trace.append(float(value.detach()))
+        return embeddings.detach(), trace
+
+    def approach(
+        self, start: Start, losses: Callable[[Tensor], Tensor], least: Tensor
+    ) -> tuple[Tensor, list[float]]:
+        """Minimise losses whose least value is known over the movable positions, by Polyak's steps: they need no rate.
+
+        Args:
+            start: from :meth:`start`.
+            losses: embeddings (B, L, D) -> the loss of each sample, (B,), which depends on that sample alone.
+            least: (B,), what each loss can be at least.
+
+        Returns:
+            The moved embeddings (B, L, D), detached, and the sum of the losses before each step.
+
+        Source: Polyak, "Introduction to Optimization", 1987, section 5.3: the step is (loss - least) / ||gradient||^2
+        times the gradient. No step is longer than :data:`LARGEST_STEP`, which is ours: gradients may be tiny.
+        """
+        movable = start.movable.unsqueeze(-1).to(start.embeddings.dtype)
+        longest = LARGEST_STEP * self.sigma * (movable.sum(dim=(1, 2)) * start.embeddings.shape[2]).sqrt()
+        embeddings, trace = start.embeddings, []
+        for _ in range(self.options.guess_steps):
+            embeddings = embeddings.detach().requires_grad_(True)
+            values = losses(embeddings)
+            (gradient,) = torch.autograd.grad(values.sum(), [embeddings])
+            gradient = gradient * movable
+            norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
+            length = torch.minimum((values.detach() - least).clamp_min(0) / norm, longest)
+            embeddings = embeddings - (length / norm).view(-1, 1, 1) * gradient
+            trace.append(float(values.detach().sum()))
         return embeddings.detach(), trace
