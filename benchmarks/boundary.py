@@ -56,11 +56,13 @@ def as_it_is(margin: Tensor, labels: Tensor) -> float:
 
 def at_best(margin: Tensor, labels: Tensor) -> float:
     """The highest accuracy that any boundary gives."""
-    ordered = labels[margin.argsort()]
+    order = margin.argsort()
+    ordered, margins = labels[order], margin[order]
     below, above = (ordered == 0).cumsum(0), (ordered == 1).flip(0).cumsum(0).flip(0)
-    start = torch.zeros(1, dtype=below.dtype)
+    start, ends = torch.zeros(1, dtype=below.dtype), torch.ones(1, dtype=torch.bool)
     right = torch.cat([start, below]) + torch.cat([above, start])  # boundary before item 0, 1, ..., N
-    return float(right.max()) / len(labels)
+    between = torch.cat([ends, margins[1:] > margins[:-1], ends])  # none fits between items of one margin
+    return float(right[between].max()) / len(labels)
 
 
 def area(margin: Tensor, labels: Tensor) -> float:

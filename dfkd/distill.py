@@ -52,7 +52,8 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training gave: steps, agreement on held-out pseudo samples (``None`` without any), and their seconds."""
+    """What a training gave: steps, agreement on held-out pseudo samples (``None`` without any), how many these are, and
+    the seconds before the first step: what a strategy does once, and setting them aside."""
 
     steps: int
     heldout_agreement: float | None

@@ -35,7 +35,7 @@ def changes(config: RunConfig) -> str:
 def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run or pool that an older version made, what it did not know at its default.
 
-    What is not there any more stays as it is.
+    That goes for train, evaluate and the options of strategy and student; what is not there any more stays as it is.
     """
     defaults: dict[str, Any] = {"train": configs.TrainConfig(), "evaluate": configs.EvaluateConfig()}
     filled = {**stored, **{name: {**asdict(kind), **stored[name]} for name, kind in defaults.items() if name in stored}}

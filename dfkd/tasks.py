@@ -148,12 +148,12 @@ class Task:
         """
         splits = [split for split in ALLOWED if split in self._sources or (split == "test" and self._test_is_there)]
         given, own = [_plain(text) for text in texts], {split: self._plain_texts(split) for split in splits}
-        found = [(_share_in(given, set().union(*own.values())), "of its texts are the task's")]
+        found, there = [(_share_in(given, set().union(*own.values())), "of its texts are the task's")], set(given)
         for split, known in own.items():
             told = [text for text in known if len(text.split()) >= FEW_WORDS]
-            shared = _share_in(told, set(given))
-            by_chance = shared * len(told) < min(FEW_TEXTS, len(told))
-            found.append((0.0 if by_chance else shared, f"of the {split} split's texts are in it"))
+            shared = sum(text in there for text in told)
+            share = shared / len(told) if shared >= min(FEW_TEXTS, max(len(told), 1)) else 0.0
+            found.append((share, f"of the {split} split's texts are in it"))
         return max(found, key=lambda pair: pair[0])
 
     def _plain_texts(self, split: str) -> set[str]:

@@ -154,6 +154,7 @@ def test_a_checkpoint_of_a_version_without_the_budget_is_gone_on_with(settings: 
     folder = RunFolder(Path(load_config(overrides).runs) / "old")
     content = folder.load_checkpoint()
     assert content is not None and content.pop("budget") == {"tokens_before": 0, "queries_before": 16}
+    assert content.pop("shown") == 0
     folder.save_checkpoint(content["step"], content)
     assert run(overrides)["steps"] == 6
 

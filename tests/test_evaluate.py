@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,17 @@ def test_latency_times_the_classifiers_in_turn(classifier: TextClassifier, monke
 def test_latency_is_measured(classifier: TextClassifier) -> None:
     found = cost.latency({"a": classifier}, (1,), rounds=3, length=8)
     assert 0 < found["a"]["1"]["p50_ms"] <= found["a"]["1"]["p95_ms"] < 1000
+
+
+# benchmarks/boundary.py
+
+@pytest.mark.parametrize(
+    ("margin", "labels", "expected"),  # accuracy with the boundary at 0, with the best one, area under the ROC curve
+    [([-2.0, -1.0, 1.0, 2.0], [0, 0, 1, 1], (1.0, 1.0, 1.0)), ([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], (0.5, 1.0, 1.0)),
+     ([2.0, 1.0, -1.0, -2.0], [0, 0, 1, 1], (0.0, 0.5, 0.0)), ([-2.0, -1.0, 1.0, 2.0], [0, 1, 0, 1], (0.5, 0.75, 0.75)),
+     ([1.0, 1.0, 1.0, 1.0], [0, 1, 0, 0], (0.25, 0.75, 0.5))],
+)
+def test_what_is_lost_to_a_boundary(margin: list[float], labels: list[int], expected: tuple[float, ...]) -> None:
+    script = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks/boundary.py"))
+    given = torch.tensor(margin), torch.tensor(labels)
+    assert tuple(script[name](*given) for name in ("as_it_is", "at_best", "area")) == expected

@@ -52,8 +52,8 @@ RULES = (
          "the teacher is undecided on nearly all samples",
          "more strategy.guess_steps, a higher strategy.guess_rate, or shorter samples (strategy.max_length)"),
     Rule("steps_too_large", "input_loss_rise", lambda mean: mean > 0.05,
-         "guessing ends further from its targets than it begins: the teacher is sure of them, whatever was asked",
-         "a fifth of strategy.guess_rate, or less"),
+         "the loss against the targets rises while samples are guessed: large steps, or a strong adversary",
+         "a fifth of strategy.guess_rate, or less; a lower strategy.difficulty_weight where there is an adversary"),
     Rule("all_alike", "pairwise_square", lambda mean: mean > 0.3,
          "the samples are nearly all alike, or mirror images of each other",
          "fewer strategy.guess_steps, a lower strategy.guess_rate, or strategy.start=tokens; for generators a higher "

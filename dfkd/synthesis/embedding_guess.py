@@ -23,7 +23,7 @@ class Options(GuessOptions):
     Args:
         guess_step: ``adam``: at ``guess_rate``; ``polyak``: steps of a length that follows from how far each sample's
             loss is from the entropy of its target, the least that it can be; ``guess_rate`` does nothing then. It hits
-            soft targets, where Adam may step over them; with many classes lower ``concentration`` (14: 0.2).
+            soft targets of two classes, where Adam may step over them. With many classes lower ``concentration``.
     """
 
     guess_step: Literal["adam", "polyak"] = "adam"

@@ -113,7 +113,7 @@ def packaged_or_missing(reference: str) -> str:
 
 
 def generation_config(source: str) -> GenerationConfig | None:
-    """The defaults for generation of a folder or hub model; ``None`` where it has none."""
+    """The defaults for generation of a folder or hub model; ``None`` where none can be read."""
     try:
         return sources.attempt(GenerationConfig.from_pretrained, source, source)
     except ConfigError:
