@@ -355,7 +355,7 @@ def test_polyaks_steps_hit_soft_targets(bench: Bench) -> None:
         return float((soft_cross_entropies(logits, batch.targets) - torch.special.entr(batch.targets).sum(1)).mean())
 
     none, few, many = (missed(guess_step="polyak", guess_steps=steps) for steps in (0, 5, 20))
-    assert many < few < none / 3
+    assert many < few < none / 2
 
 
 # AS-DFD's adversary
