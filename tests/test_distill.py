@@ -140,6 +140,7 @@ def test_killed_again_and_again(settings: Callable[..., list[str]]) -> None:
     ends_with_the_same_bytes(settings("as_dfd"), kills=(0, 2, 3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["generated_tokens=500", "teacher_queries=60"])
 def test_what_was_spent_before_the_first_step_survives_a_kill(
     settings: Callable[..., list[str]], budget: str
@@ -148,6 +149,7 @@ def test_what_was_spent_before_the_first_step_survives_a_kill(
     ends_with_the_same_bytes(settings("lm_prompt", *quick), kills=(3,))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_version_without_the_budget_is_gone_on_with(settings: Callable[..., list[str]]) -> None:
     overrides = settings("random_tokens", "train.steps=6", "train.checkpoint_every=2", "run=old")
     assert killed_run(overrides, 3) == signal.SIGKILL
