@@ -10,16 +10,18 @@ with the test's labels: it says what a student knows, and is nothing that it can
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
+import numpy
 import torch
 import typer
-from scipy.stats import mannwhitneyu
-from torch import Tensor
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from dfkd import config, finished, tasks
 from dfkd.console import console, guarded, quiet_libraries
 from dfkd.errors import ConfigError
 from dfkd.evaluate.predict import judged_items, predict
+from dfkd.evaluate.scores import scores
 
 
 def main(
@@ -37,38 +39,27 @@ def main(
         raise ConfigError("a boundary is between two classes", expected="2", found=found, fix="choose another --data")
     test = task.hand_out("test", to="evaluate")
     judged = judged_items(len(test.texts), items)
-    labels = torch.tensor([test.labels[index] for index in judged])
+    labels = [test.labels[index] for index in judged]
     for folder in folders:
         logits = predict(finished.load_student(folder), [test.texts[index] for index in judged])
-        margin = logits[:, 1] - logits[:, 0]
-        called = float((margin > 0).float().mean())
+        margin = (logits[:, 1] - logits[:, 0]).numpy()
         console.print(
-            f"{folder}: accuracy {as_it_is(margin, labels):.1%}, at best {at_best(margin, labels):.1%}, "
-            f"AUC {area(margin, labels):.3f}, called '{task.config.labels[1]}' {called:.0%}",
+            f"{folder}: accuracy {scores(logits, labels)['accuracy']:.1%}, at best {at_best(margin, labels):.1%}, "
+            f"AUC {roc_auc_score(labels, margin):.3f}, called '{task.config.labels[1]}' {(margin > 0).mean():.0%}",
             soft_wrap=True,
         )
 
 
-def as_it_is(margin: Tensor, labels: Tensor) -> float:
-    """Accuracy with the boundary at 0, of margins and labels, each (N,)."""
-    return float(((margin > 0) == (labels == 1)).float().mean())
+def at_best(margin: numpy.ndarray, labels: Sequence[int]) -> float:
+    """The highest accuracy that any boundary gives.
 
-
-def at_best(margin: Tensor, labels: Tensor) -> float:
-    """The highest accuracy that any boundary gives."""
-    order = margin.argsort()
-    ordered, margins = labels[order], margin[order]
-    below, above = (ordered == 0).cumsum(0), (ordered == 1).flip(0).cumsum(0).flip(0)
-    start, ends = torch.zeros(1, dtype=below.dtype), torch.ones(1, dtype=torch.bool)
-    right = torch.cat([start, below]) + torch.cat([above, start])  # boundary before item 0, 1, ..., N
-    between = torch.cat([ends, margins[1:] > margins[:-1], ends])  # none fits between items of one margin
-    return float(right[between].max()) / len(labels)
-
-
-def area(margin: Tensor, labels: Tensor) -> float:
-    """Area under the ROC curve: the share of pairs of two classes that stand in the right order."""
-    second, first = margin[labels == 1].numpy(), margin[labels == 0].numpy()
-    return float(mannwhitneyu(second, first).statistic) / (len(second) * len(first))
+    Args:
+        margin: (N,), logits of the second class minus those of the first.
+        labels: N class indices, 0 or 1, both among them.
+    """
+    wrongly, rightly, _ = roc_curve(labels, margin)  # called the second class: shares of the first, of the second
+    second = sum(labels)
+    return float((rightly * second + (1 - wrongly) * (len(labels) - second)).max()) / len(labels)
 
 
 if __name__ == "__main__":
