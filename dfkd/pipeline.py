@@ -197,7 +197,7 @@ def _work(
     if made:  # a pool's samples were paid for when it was made, once for all its students
         result["queries"]["synthesis"] = made
     result["generated_tokens"] = distiller.budget.tokens_drawn
-    result["fresh_samples"] = _fresh_samples(folder)
+    result["fresh_samples"] = runs.fresh_samples(folder.read_log("metrics"))
     if parts.strategy_options.injects == "embeddings":
         folder.drop_embeddings()
     followed.finish(result)
@@ -346,11 +346,6 @@ def _teacher_bytes(reference: str) -> int | None:
 def _training_seconds(folder: RunFolder) -> float:
     """Seconds of synthesis and training, added up over the steps: a resumed run counts what each sitting gave."""
     return float(sum(record["seconds"] for record in folder.read_log("metrics")))
-
-
-def _fresh_samples(folder: RunFolder) -> int:
-    """Samples that the strategy made for the training; replayed ones count once."""
-    return sum(sum(record["classes"]) for record in folder.read_log("metrics") if record["fresh"])
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

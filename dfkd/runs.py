@@ -14,7 +14,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, Mapping
+from typing import IO, Any, Callable, Iterable, Iterator, Mapping
 
 from omegaconf import OmegaConf
 
@@ -117,6 +117,11 @@ class RunFolder:
         """The content of a finished run's ``result.json``."""
         content: dict[str, Any] = json.loads((self.final / "result.json").read_text())
         return content
+
+
+def fresh_samples(records: Iterable[Mapping[str, Any]]) -> int:
+    """Samples that a strategy made for the training, from the records of its steps; replayed ones count once."""
+    return sum(sum(record.get("classes", ())) for record in records if record.get("fresh", True))
 
 
 def lock(folder: Path, what: str, otherwise: str) -> IO[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
 from dfkd.report.results import Result
+from dfkd.runs import fresh_samples
 
 Record = dict[str, Any]
 Point = tuple[int, float]
@@ -101,7 +102,7 @@ def fact(name: str, scale: float = 1.0) -> Callable[[Run], list[Point]]:
 
 def samples_by(run: Run, step: float) -> int:
     """Pseudo samples that the run had drawn from its strategy by the end of ``step``; replayed ones count once."""
-    return sum(sum(r.get("classes", ())) for r in run.records if r["step"] <= step and r.get("fresh", True))
+    return fresh_samples(r for r in run.records if r["step"] <= step)
 
 
 def samples_of(result: Result) -> int | None:
