@@ -37,11 +37,14 @@ class Budget:
         if self.queries_spent():
             spent_by = [f"what the strategy asks first ({asked_first})"] if asked_first else []
             spent_by += ["the samples set aside"] if self.queries > asked_first else []
-            raise _spent_early("teacher_queries", " and ".join(spent_by), self.queries, config.teacher_queries)
+            fewer = ", or lower train.heldout" if self.queries > asked_first else ""
+            raise _spent_early("teacher_queries", " and ".join(spent_by), self.queries, config.teacher_queries, fewer)
         if config.generated_tokens is not None and made > config.generated_tokens:
-            raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens)
+            fewer = ", or use fewer of its samples with strategy.limit"
+            raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens, fewer)
         if self._tokens_spent():
-            raise _spent_early("generated_tokens", "the samples set aside", self.tokens_drawn, config.generated_tokens)
+            fewer, drawn = ", or lower train.heldout", self.tokens_drawn
+            raise _spent_early("generated_tokens", "the samples set aside", drawn, config.generated_tokens, fewer)
         self.tokens_before, self.queries_before = self.tokens_drawn, self.queries
 
     @property
@@ -102,13 +105,11 @@ class Budget:
         self.tokens_before, self.queries_before = state["tokens_before"], state["queries_before"]
 
 
-def _spent_early(budget: str, on: str, spent: int, given: int | None) -> ConfigError:
+def _spent_early(budget: str, on: str, spent: int, given: int | None, fewer: str) -> ConfigError:
     unit = budget.split("_")[1]
-    further = ", or lower train.heldout" if "aside" in on else ""
-    further += ", or use fewer of its samples with strategy.limit" if "pool" in on else ""
     return ConfigError(
         f"train.{budget} is spent before the first step, by {on}",
-        expected=f"more than {spent} {unit}", found=given, fix=f"raise train.{budget}{further}",
+        expected=f"more than {spent} {unit}", found=given, fix=f"raise train.{budget}{fewer}",
     )
 
 
