@@ -94,6 +94,7 @@ SMALL_SCRIPTS: dict[str, tuple[str, ...]] = {  # those of a data set: make smoke
     "benchmarks/stage_one.py": ("--rounds", "1", "--batch", "2", "--length", "8", "--steps", "1"),
     "benchmarks/generation.py": ("--rounds", "1", "--batch", "2", "--tokens", "2"),
     "benchmarks/boundary.py": ("--items", "16"),
+    "benchmarks/guessing.py": ("--samples", "4"),
 }
 NOT_RUN = {  # program, or make target -> why no test runs it; what it names must be there all the same
     "pip": "it installs from a package index, and tests are offline",

@@ -124,7 +124,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 GUESSING = dict(OPTIONS["embedding_guess"])
-OPTIONS["embedding_guess"]["guess_step"] = "polyak"
+OPTIONS["embedding_guess"] |= {"guess_step": "polyak", "longest_step": 0.01}
 OPTIONS["as_dfd"] = {
     **GUESSING, "difficulty_weight": 5.0, "difficulty": "mask", "mask": "one", "mask_share": 0.6,
     "mask_with": "zero",
@@ -192,6 +192,7 @@ def test_how_texts_are_drawn_reaches_the_engine(bench: Bench, name: str) -> None
 def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
     # what is masked, and how, acts on the samples through an adversary on L_MASK
     common: dict[str, Any] = {"difficulty": "mask"} if option in ("mask", "mask_share", "mask_with") else {}
+    common |= {"guess_step": "polyak"} if option == "longest_step" else {}
     changed = bench.build(name, **{**common, option: OPTIONS[name][option]}).synthesize(6)
     if (name, str(common)) not in bench.usual:
         bench.usual[name, str(common)] = content(bench.build(name, **common).synthesize(6))
@@ -334,7 +335,8 @@ def test_polyaks_steps_halve_the_way_to_a_quadratics_minimum(bench: Bench) -> No
     start = guesser.start(5)
     offset = 0.2 * guesser.sigma * torch.randn(start.embeddings.shape, generator=torch.Generator().manual_seed(1))
     goal = start.embeddings + offset * start.movable.unsqueeze(-1)
-    moved, trace = guesser.approach(start, lambda e: (e - goal).square().sum(dim=(1, 2)) / 2 + 7, torch.full((5,), 7.0))
+    least = torch.full((5,), 7.0)
+    moved, trace = guesser.approach(start, lambda e: (e - goal).square().sum(dim=(1, 2)) / 2 + least, least, 1.0)
     assert torch.allclose(goal - moved, (goal - start.embeddings) / 8, atol=1e-5)
     assert len(trace) == 3 and trace[0] > trace[1] > trace[2] > 35
 
@@ -342,9 +344,9 @@ def test_polyaks_steps_halve_the_way_to_a_quadratics_minimum(bench: Bench) -> No
 def test_polyaks_steps_are_bounded_where_gradients_are_tiny(bench: Bench) -> None:
     guesser = bench.build("embedding_guess", guess_steps=2).guesser
     start = guesser.start(4)
-    moved, _ = guesser.approach(start, lambda e: 1e-6 * e.sum(dim=(1, 2)) + 9, torch.zeros(4))
+    moved, _ = guesser.approach(start, lambda e: 1e-6 * e.sum(dim=(1, 2)) + 9, torch.zeros(4), 0.3)
     shift = (moved - start.embeddings)[start.movable]
-    assert torch.allclose(shift, torch.tensor(-2 * _guess.LARGEST_STEP * guesser.sigma), rtol=1e-3)
+    assert torch.allclose(shift, torch.tensor(-2 * 0.3 * guesser.sigma), rtol=1e-3)
     assert torch.equal(moved[~start.movable], start.embeddings[~start.movable])
 
 

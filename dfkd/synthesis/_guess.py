@@ -19,9 +19,6 @@ from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._words import draw_length
 
 
-LARGEST_STEP = 0.3  # of Polyak's steps: root of the mean square over what moves, as a multiple of sigma
-
-
 @dataclass(frozen=True)
 class MoveOptions:
     """How embeddings start and move.
@@ -226,7 +223,7 @@ class Guesser:
         return embeddings.detach(), trace
 
     def approach(
-        self, start: Start, losses: Callable[[Tensor], Tensor], least: Tensor
+        self, start: Start, losses: Callable[[Tensor], Tensor], least: Tensor, longest: float
     ) -> tuple[Tensor, list[float]]:
         """Minimise losses whose least value is known over the movable positions, by Polyak's steps: they need no rate.
 
@@ -234,15 +231,16 @@ class Guesser:
             start: from :meth:`start`.
             losses: embeddings (B, L, D) -> the loss of each sample, (B,), which depends on that sample alone.
             least: (B,), what each loss can be at least.
+            longest: bound of a step: the root of its mean square over what moves, as a multiple of sigma.
 
         Returns:
             The moved embeddings (B, L, D), detached, and the sum of the losses before each step.
 
         Source: Polyak, "Introduction to Optimization", 1987, section 5.3: the step is (loss - least) / ||gradient||^2
-        times the gradient. No step is longer than :data:`LARGEST_STEP`, which is ours: gradients may be tiny.
+        times the gradient. The bound is ours: gradients may be tiny.
         """
         movable = start.movable.unsqueeze(-1).to(start.embeddings.dtype)
-        longest = LARGEST_STEP * self.sigma * (movable.sum(dim=(1, 2)) * start.embeddings.shape[2]).sqrt()
+        bound = longest * self.sigma * (movable.sum(dim=(1, 2)) * start.embeddings.shape[2]).sqrt()
         embeddings, trace = start.embeddings, []
         for _ in range(self.options.guess_steps):
             embeddings = embeddings.detach().requires_grad_(True)
@@ -250,7 +248,7 @@ class Guesser:
             (gradient,) = torch.autograd.grad(values.sum(), [embeddings])
             gradient = gradient * movable
             norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-            length = torch.minimum((values.detach() - least).clamp_min(0) / norm, longest)
+            length = torch.minimum((values.detach() - least).clamp_min(0) / norm, bound)
             embeddings = embeddings - (length / norm).view(-1, 1, 1) * gradient
             trace.append(float(values.detach().sum()))
         return embeddings.detach(), trace

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
-from dfkd.losses import soft_cross_entropies, soft_cross_entropy
+from dfkd.losses import soft_cross_entropies
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, GuessOptions
 from dfkd.synthesis.base import Context, Silent
@@ -24,13 +24,17 @@ class Options(GuessOptions):
         guess_step: ``adam``: at ``guess_rate``; ``polyak``: steps of a length that follows from how far each sample's
             loss is from the entropy of its target, the least that it can be; ``guess_rate`` does nothing then. It hits
             soft targets of two classes, where Adam may step over them. With many classes lower ``concentration``.
+        longest_step: of a step with ``polyak``, as the root of the mean square over what moves, a multiple of the
+            embeddings' deviation sigma: where gradients are tiny, steps would be without bound.
     """
 
     guess_step: Literal["adam", "polyak"] = "adam"
+    longest_step: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.guess_step in ("adam", "polyak"), "strategy.guess_step", "adam or polyak", self.guess_step)
+        require(self.longest_step > 0, "strategy.longest_step", "above 0", self.longest_step)
 
 
 class EmbeddingGuess(Silent):
@@ -52,18 +56,15 @@ class EmbeddingGuess(Silent):
         """Guess ``n`` samples."""
         start, targets = self.guesser.start(n), self.guesser.targets(n)
 
-        def logits(embeddings: Tensor) -> Tensor:
-            return self.teacher.from_embeddings(embeddings, start.attention_mask).logits
+        def losses(embeddings: Tensor) -> Tensor:
+            logits = self.teacher.from_embeddings(embeddings, start.attention_mask).logits
+            return soft_cross_entropies(logits, targets)
 
         if self.options.guess_step == "polyak":
             least = torch.special.entr(targets).sum(dim=1)
-            embeddings, trace = self.guesser.approach(
-                start, lambda embeddings: soft_cross_entropies(logits(embeddings), targets), least
-            )
+            embeddings, trace = self.guesser.approach(start, losses, least, self.options.longest_step)
         else:
-            embeddings, trace = self.guesser.move(
-                start, lambda embeddings: soft_cross_entropy(logits(embeddings), targets) * n
-            )
+            embeddings, trace = self.guesser.move(start, lambda embeddings: losses(embeddings).mean() * n)
         info = {"input_loss_first": trace[0] / n, "input_loss_last": trace[-1] / n} if trace else {}
         return PseudoBatch(
             embeddings=embeddings, attention_mask=start.attention_mask, targets=targets, info=info
