@@ -388,6 +388,18 @@ def test_runs_of_several_settings_name_their_grid(kept: Path) -> None:
         document.write(tabling.grids([kept]), "markdown", "x")
 
 
+def test_a_teacher_trained_again_elsewhere_is_the_same_one_if_it_gives_the_same_answers(kept: Path) -> None:
+    runs = [made(name, right) for name, right in (("random_tokens", 0.5), ("as_dfd", 0.8), ("real_text", 0.9))]
+    for run, weights in zip(runs, "abc"):
+        run.content["teacher"] |= {"sha256": weights * 9, "correct": "f0"}
+    assert comparison.entries(runs)["small", "sst2", "as_dfd"].gap == pytest.approx(0.75, abs=0.05)
+    facts = document.facts(document.Grid("g", tuple(runs)))
+    assert "Teachers: sst2 95.0 % (aaaaaaaa, bbbbbbbb, cccccccc)." in facts
+    runs[1].content["teacher"]["correct"] = "f1"
+    with pytest.raises(ConfigError, match="runs of several settings"):
+        comparison.entries(runs)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """The command line, as a user types it."""
     monkeypatch.setattr("sys.argv", ["dfkd", *arguments])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from dfkd.errors import ConfigError
 from dfkd.report import _formats
@@ -76,7 +76,7 @@ def facts(grid: Grid) -> list[str]:
     """What a grid was made with, in Markdown: command, teachers, budget, test, machine, dates, and what is missing."""
     lines = [f"Made by `dfkd compare {plain(grid.name)}`."] if grid.known else []
     lines += [
-        f"Teachers: {_several(_teacher(run) for run in grid.results)}.",
+        f"Teachers: {_several(_teachers(grid.results))}.",
         f"Budget: {_several(_budget(run) for run in grid.results)}.",
         f"Test: {_several(f'{run.setting[0]}, {run.test}' for run in grid.results)}.",
         f"Machine: {_several(_machine(run) for run in grid.results)}.",
@@ -89,10 +89,15 @@ def _several(values: Iterable[str]) -> str:
     return plain("; ".join(sorted(dict.fromkeys(values))))
 
 
-def _teacher(run: Result) -> str:
-    score = run.score("teacher")
-    shown = "no test data" if score is None else f"{100 * score:.1f} %"
-    return f"{run.setting[0]} {shown} ({run.content['teacher']['sha256'][:8]})"
+def _teachers(results: Iterable[Result]) -> Iterator[str]:
+    """Data set, score and weights of each; weights of those that answer alike stand together."""
+    weights: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run in results:
+        score = run.score("teacher")
+        shown = "no test data" if score is None else f"{100 * score:.1f} %"
+        weights[f"{run.setting[0]} {shown}", run.teacher].add(run.content["teacher"]["sha256"][:8])
+    for (shown, _), found in weights.items():
+        yield f"{shown} ({', '.join(sorted(found))})"
 
 
 def _budget(run: Result) -> str:

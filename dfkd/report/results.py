@@ -62,11 +62,20 @@ class Result:
 
     @property
     def setting(self) -> tuple[str, str, str, str, str]:
-        """Data set, teacher (sha256 of its weights), student, budget, test: what runs must share to be compared."""
+        """Data set, teacher, student, budget, test: what runs must share to be compared."""
         config = self.content["config"]
         student = config["student"]
         label = student.get("label") or student["name"]
-        return config["data"]["name"], self.content["teacher"]["sha256"], label, self.budget, self.test
+        return config["data"]["name"], self.teacher, label, self.budget, self.test
+
+    @property
+    def teacher(self) -> str:
+        """Which teacher it is: the items of the test that it answers rightly; without a test, the sha256 of its weights.
+
+        Trained again by the same command on another machine, in float32, a teacher has weights that differ in their last
+        digits, and the same answers; of two trainings that differ in anything else, some answers differ.
+        """
+        return str(self.content["teacher"].get("correct") or self.content["teacher"]["sha256"])
 
     @property
     def budget(self) -> str:
