@@ -135,9 +135,9 @@ def test_a_new_kind_of_command_is_noticed(kind: str, user: User) -> None:
 
 
 def test_a_command_that_fails_is_noticed(user: User) -> None:
-    given = "Say `dfkd run data=toy teacher=teachers/toy strategy=as_dfd strategy.guess_stp=3`."
+    given = "Say `dfkd run data=toy teacher=teachers/toy strategy=as_dfd strategy.guess_rat=3`."
     step, = documented.steps(DIRECTLY, given)
-    with pytest.raises(AssertionError, match="did you mean 'guess_steps'"):
+    with pytest.raises(AssertionError, match="did you mean 'guess_rate'"):
         user.follow(step)
 
 

@@ -126,7 +126,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 GUESSING = dict(OPTIONS["embedding_guess"])
 OPTIONS["embedding_guess"] |= {"guess_step": "polyak", "longest_step": 0.01}
 OPTIONS["as_dfd"] = {
-    **GUESSING, "difficulty_weight": 5.0, "difficulty": "mask", "mask": "one", "mask_share": 0.6,
+    **OPTIONS["embedding_guess"], "difficulty_weight": 5.0, "difficulty": "mask", "mask": "one", "mask_share": 0.6,
     "mask_with": "zero",
 }
 OPTIONS["fast_guess"] = {**OPTIONS["as_dfd"], "guess_steps": 1}
@@ -203,6 +203,7 @@ def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) 
 def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere = {"mask_weight"}  # acts on the student's loss: test_mask_weight_scales_the_students_loss
     elsewhere |= {"bank_size", "meta_rate", "max_shift"}  # from the second batch on: tests/test_inversion.py
+    elsewhere |= {"rate_falls"}  # from the ninth batch on: test_a_rate_that_steps_over_its_aim_is_halved
     elsewhere |= {"student_steps"}  # on later batches: tests/test_generators.py
     # of language models, on texts that end or are dropped: tests/test_language_strategies.py
     elsewhere |= {"model", "engine", "opening", "min_new_tokens", "min_words", "unique", "tries", "generation_batch"}
@@ -331,23 +332,79 @@ def test_lengths_stay_within_bounds(bench: Bench) -> None:
 
 
 def test_polyaks_steps_halve_the_way_to_a_quadratics_minimum(bench: Bench) -> None:
-    guesser = bench.build("embedding_guess", guess_steps=3).guesser
+    guesser = bench.build("embedding_guess", guess_steps=3, longest_step=1.0).guesser
     start = guesser.start(5)
     offset = 0.2 * guesser.sigma * torch.randn(start.embeddings.shape, generator=torch.Generator().manual_seed(1))
     goal = start.embeddings + offset * start.movable.unsqueeze(-1)
     least = torch.full((5,), 7.0)
-    moved, trace = guesser.approach(start, lambda e: (e - goal).square().sum(dim=(1, 2)) / 2 + least, least, 1.0)
+    moved, trace = guesser.approach(start, lambda e: (e - goal).square().sum(dim=(1, 2)) / 2 + least, least)
     assert torch.allclose(goal - moved, (goal - start.embeddings) / 8, atol=1e-5)
     assert len(trace) == 3 and trace[0] > trace[1] > trace[2] > 35
 
 
 def test_polyaks_steps_are_bounded_where_gradients_are_tiny(bench: Bench) -> None:
-    guesser = bench.build("embedding_guess", guess_steps=2).guesser
+    guesser = bench.build("embedding_guess", guess_steps=2, longest_step=0.2).guesser
     start = guesser.start(4)
-    moved, _ = guesser.approach(start, lambda e: 1e-6 * e.sum(dim=(1, 2)) + 9, torch.zeros(4), 0.3)
+    moved, _ = guesser.approach(start, lambda e: 1e-6 * e.sum(dim=(1, 2)) + 9, torch.zeros(4))
     shift = (moved - start.embeddings)[start.movable]
-    assert torch.allclose(shift, torch.tensor(-2 * 0.3 * guesser.sigma), rtol=1e-3)
+    assert torch.allclose(shift, torch.tensor(-2 * 0.2 * guesser.sigma), rtol=1e-3)
     assert torch.equal(moved[~start.movable], start.embeddings[~start.movable])
+
+
+def test_polyaks_steps_go_aside_towards_what_is_harder(bench: Bench) -> None:
+    guesser = bench.build("embedding_guess", guess_steps=2, longest_step=1.0).guesser
+    start, noise = guesser.start(5), torch.Generator().manual_seed(1)
+    offset, ahead = (torch.randn(start.embeddings.shape, generator=noise) * start.movable.unsqueeze(-1) for _ in "ab")
+    offset = 0.2 * guesser.sigma * offset
+
+    def losses(e: torch.Tensor) -> torch.Tensor:
+        return (e - start.embeddings - offset).square().sum(dim=(1, 2)) / 2
+
+    def harder(e: torch.Tensor) -> torch.Tensor:
+        return (e * ahead).sum()
+
+    plain, hard = (
+        guesser.approach(start, losses, torch.zeros(5), against, 0.5) for against in (None, harder)
+    )
+    step = offset.square().sum(dim=(1, 2)) / 4  # the first step's length, squared: half of the way
+    aside = float((0.25 * step).sum()) / 2  # the loss of a step at a right angle
+    assert hard[1][1] == pytest.approx(plain[1][1] + aside, rel=1e-4)
+    assert float(harder(hard[0])) > float(harder(plain[0])) + 1
+
+
+def test_the_adversary_of_polyaks_steps_raises_the_difficulty_at_no_cost_to_the_targets(bench: Bench) -> None:
+    student = bench.student()
+
+    def seen(weight: float) -> dict[str, float]:
+        options: dict[str, Any] = {"difficulty_weight": weight, "guess_steps": 12, "guess_step": "polyak"}
+        batch = bench.build("as_dfd", student, **options).synthesize(64)
+        with torch.no_grad():
+            teacher, learner = (
+                model.from_embeddings(batch.embeddings, batch.attention_mask).logits
+                for model in (bench.teacher, student)
+            )
+        least = torch.special.entr(batch.targets).sum(dim=1)
+        missed = float((soft_cross_entropies(teacher, batch.targets) - least).mean())
+        return {"missed": missed, "kl": float(prediction_kl(teacher, learner))}
+
+    none, some, more = (seen(weight) for weight in (0.0, 0.5, 2.0))
+    assert none["kl"] < some["kl"] < more["kl"]
+    assert max(some["missed"], more["missed"]) < 1.1 * none["missed"]
+
+
+@pytest.mark.parametrize("name", ["embedding_guess", "as_dfd", "fast_guess"])
+def test_a_rate_that_steps_over_its_aim_is_halved(bench: Bench, name: str) -> None:
+    """Targets between the classes are missed by steps of a whole deviation, and approached by small ones."""
+    for rate, falls, expected in ((1.0, True, 0.5), (1.0, False, 1.0), (0.02, True, 0.02)):
+        strategy = bench.build(name, guess_rate=rate, rate_falls=falls, guess_steps=3, concentration=50.0)
+        for _ in range(_guess.LOOKED_AT):
+            strategy.synthesize(16)
+        assert strategy.guesser.rate.now == expected
+        again = bench.build(name, guess_rate=rate, rate_falls=falls, guess_steps=3, concentration=50.0)
+        again.load_state_dict(strategy.state_dict())
+        assert content(again.synthesize(4)) == content(strategy.synthesize(4))
+        older = {key: value for key, value in strategy.state_dict().items() if key != "rate"}
+        again.load_state_dict(older)  # of a checkpoint from before rates fell
 
 
 def test_polyaks_steps_hit_soft_targets(bench: Bench) -> None:

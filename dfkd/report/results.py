@@ -70,10 +70,10 @@ class Result:
 
     @property
     def teacher(self) -> str:
-        """Which teacher it is: the items of the test that it answers rightly; without a test, the sha256 of its weights.
+        """Which teacher it is: the test items that it answers rightly; without a test, the sha256 of its weights.
 
-        Trained again by the same command on another machine, in float32, a teacher has weights that differ in their last
-        digits, and the same answers; of two trainings that differ in anything else, some answers differ.
+        Trained again by the same command on another machine, in float32, a teacher has weights that differ in their
+        last digits, and the same answers; of two trainings that differ in anything else, some answers differ.
         """
         return str(self.content["teacher"].get("correct") or self.content["teacher"]["sha256"])
 

@@ -6,7 +6,7 @@ Shapes: B samples, L positions (special tokens included), D embedding width, C c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, ClassVar, Literal, NamedTuple
+from typing import Any, Callable, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from dfkd.models.decode import pieces
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._words import draw_length
+
+
+LOOKED_AT = 8  # batches after which a rate is kept or halved
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,30 @@ class GuessOptions(MoveOptions):
         require(self.concentration > 0, "strategy.concentration", "above 0", self.concentration)
 
 
+@dataclass(frozen=True)
+class StepOptions(GuessOptions):
+    """How long the steps of guessing are; see :class:`GuessOptions` for the rest.
+
+    Args:
+        guess_step: ``adam``: at ``guess_rate``; ``polyak``: steps of a length that follows from how far each sample's
+            loss is from the entropy of its target, the least that it can be. It hits soft targets of two classes,
+            where Adam may step over them. With many classes lower ``concentration``. ``guess_rate`` does nothing then.
+        rate_falls: with ``adam``, halve the rate whenever the loss against the targets has risen over the steps, on the
+            mean over eight batches: some teachers are so steep that the usual rate steps over what it aims at.
+        longest_step: of a step with ``polyak``, as the root of the mean square over what moves, a multiple of the
+            embeddings' deviation sigma: where gradients are tiny, steps would be without bound.
+    """
+
+    guess_step: Literal["adam", "polyak"] = "adam"
+    rate_falls: bool = True
+    longest_step: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.guess_step in ("adam", "polyak"), "strategy.guess_step", "adam or polyak", self.guess_step)
+        require(self.longest_step > 0, "strategy.longest_step", "above 0", self.longest_step)
+
+
 class Moments(NamedTuple):
     """Mean and deviation of embeddings, each (D,)."""
 
@@ -133,6 +160,36 @@ def drawn_positions(among: Tensor, share: float, generator: torch.Generator) -> 
     return (ranks < counts.unsqueeze(1)) & among
 
 
+class Rate:
+    """Adam's rate, as a multiple of sigma.
+
+    Args:
+        rate: at first.
+        falls: whether it is halved whenever the loss has risen over the steps, on the mean over :data:`LOOKED_AT`
+            batches.
+    """
+
+    def __init__(self, rate: float, falls: bool) -> None:
+        self.now, self.falls = rate, falls
+        self.rises: list[float] = []
+
+    def observe(self, first: float, last: float) -> None:
+        """Take in the loss against the targets before the first and before the last step of a batch."""
+        if not self.falls:
+            return
+        self.rises = [*self.rises, last - first]
+        if len(self.rises) == LOOKED_AT:
+            self.now, self.rises = (self.now / 2 if sum(self.rises) > 0 else self.now), []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate, and what was seen since it was last looked at."""
+        return {"now": self.now, "rises": list(self.rises)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to the state of :meth:`state_dict`; nothing where there is none, as in older checkpoints."""
+        self.now, self.rises = state.get("now", self.now), list(state.get("rises", ()))
+
+
 class Guesser:
     """Draws starts and targets, and moves embeddings by gradient.
 
@@ -153,6 +210,7 @@ class Guesser:
         self.moments = table if options.align == "table" else layer_norm_moments(teacher)
         self.sigma = float(table.deviation.mean())
         self.ids = torch.tensor(pieces(teacher.tokenizer))
+        self.rate = Rate(options.guess_rate, isinstance(options, StepOptions) and options.rate_falls)
 
     def start(self, n: int) -> Start:
         """Draw ``n`` starts: the block's own output at special tokens, noise or random tokens between them."""
@@ -211,7 +269,7 @@ class Guesser:
         """
         movable = start.movable.unsqueeze(-1).to(start.embeddings.dtype)
         embeddings = start.embeddings.clone().requires_grad_(True)
-        optimizer = torch.optim.Adam([embeddings], lr=self.options.guess_rate * self.sigma)
+        optimizer = torch.optim.Adam([embeddings], lr=self.rate.now * self.sigma)
         trace = []
         for _ in range(self.options.guess_steps):
             value = objective(embeddings)
@@ -223,7 +281,8 @@ class Guesser:
         return embeddings.detach(), trace
 
     def approach(
-        self, start: Start, losses: Callable[[Tensor], Tensor], least: Tensor, longest: float
+        self, start: Start, losses: Callable[[Tensor], Tensor], least: Tensor,
+        harder: Callable[[Tensor], Tensor] | None = None, weight: float = 0.0,
     ) -> tuple[Tensor, list[float]]:
         """Minimise losses whose least value is known over the movable positions, by Polyak's steps: they need no rate.
 
@@ -231,24 +290,37 @@ class Guesser:
             start: from :meth:`start`.
             losses: embeddings (B, L, D) -> the loss of each sample, (B,), which depends on that sample alone.
             least: (B,), what each loss can be at least.
-            longest: bound of a step: the root of its mean square over what moves, as a multiple of sigma.
+            harder: embeddings (B, L, D) -> a scalar that every step but the last raises on the way, along its
+                gradient without what it shares with that of the loss. Called after ``losses``, with the same
+                embeddings.
+            weight: length of the step that raises ``harder``, as a multiple of that towards the least loss.
 
         Returns:
             The moved embeddings (B, L, D), detached, and the sum of the losses before each step.
 
         Source: Polyak, "Introduction to Optimization", 1987, section 5.3: the step is (loss - least) / ||gradient||^2
-        times the gradient. The bound is ours: gradients may be tiny.
+        times the gradient. The bound ``longest_step`` is ours, as gradients may be tiny; so is the step aside.
         """
+        assert isinstance(self.options, StepOptions)
         movable = start.movable.unsqueeze(-1).to(start.embeddings.dtype)
-        bound = longest * self.sigma * (movable.sum(dim=(1, 2)) * start.embeddings.shape[2]).sqrt()
+        unit = self.sigma * (movable.sum(dim=(1, 2)) * start.embeddings.shape[2]).sqrt()
         embeddings, trace = start.embeddings, []
-        for _ in range(self.options.guess_steps):
+        for step in range(self.options.guess_steps):
             embeddings = embeddings.detach().requires_grad_(True)
             values = losses(embeddings)
-            (gradient,) = torch.autograd.grad(values.sum(), [embeddings])
-            gradient = gradient * movable
-            norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-            length = torch.minimum((values.detach() - least).clamp_min(0) / norm, bound)
-            embeddings = embeddings - (length / norm).view(-1, 1, 1) * gradient
+            direction, norm = _unit(torch.autograd.grad(values.sum(), [embeddings])[0] * movable)
+            length = torch.minimum((values.detach() - least).clamp_min(0) / norm, self.options.longest_step * unit)
+            moved = embeddings.detach() - length.view(-1, 1, 1) * direction
+            if harder is not None and step < self.options.guess_steps - 1:
+                aside = torch.autograd.grad(harder(embeddings), [embeddings])[0] * movable
+                aside = aside - (aside * direction).sum(dim=(1, 2), keepdim=True) * direction
+                moved = moved + (weight * length).view(-1, 1, 1) * _unit(aside)[0]
+            embeddings = moved
             trace.append(float(values.detach().sum()))
         return embeddings.detach(), trace
+
+
+def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of B vectors (B, L, D) over its norm, and the norms (B,)."""
+    norms = vectors.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return vectors / norms.view(-1, 1, 1), norms

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
 from dfkd.errors import ConfigError
-from dfkd.losses import masked_mse, prediction_kl, soft_cross_entropy
+from dfkd.losses import masked_mse, prediction_kl, soft_cross_entropies, soft_cross_entropy
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._guess import Guesser, GuessOptions, Start, drawn_positions
+from dfkd.synthesis._guess import Guesser, Start, StepOptions, drawn_positions
 from dfkd.synthesis._inversion import first_and_last, inner_positions, still
 
 
@@ -25,8 +25,8 @@ LOGGED = {"mask": "mask_loss", "kl": "kl"}
 
 
 @dataclass(frozen=True)
-class SelfSupervisionOptions(GuessOptions):
-    """The adversary; see :class:`~dfkd.synthesis._guess.GuessOptions` for the guessing.
+class SelfSupervisionOptions(StepOptions):
+    """The adversary; see :class:`~dfkd.synthesis._guess.StepOptions` for the guessing.
 
     Args:
         difficulty_weight: lambda, how strongly e is pushed to be hard for the student.
@@ -100,6 +100,15 @@ class SelfSupervision(nn.Module):
         hidden = student.from_embeddings(masked, attention_mask).hidden
         return masked_mse(self.map(hidden), embeddings, positions)
 
+    def difficulty(self, student: Any, embeddings: Tensor, attention_mask: Tensor, teacher_logits: Tensor) -> Tensor:
+        """What the adversary raises, a scalar: L_MASK or KL(T || S) of embeddings (B, L, D), logits (B, C)."""
+        if self.options.difficulty_weight == 0:  # without the adversary its passes through the student are saved
+            return embeddings.new_zeros(())
+        if self.options.difficulty == "mask":
+            positions = self.positions(inner_positions(attention_mask))
+            return self.loss(student, embeddings, attention_mask, positions)
+        return prediction_kl(teacher_logits, student.from_embeddings(embeddings, attention_mask).logits)
+
     def student_losses(self, student: Student, batch: PseudoBatch) -> dict[str, Tensor]:
         """L_MASK of a batch of embeddings, times its weight; stage 2 minimises it over student and W."""
         if self.options.mask_weight == 0:
@@ -129,23 +138,51 @@ def guess_against(
     Source: Ma et al., EMNLP 2020 (arXiv:2010.04883), section 3, first stage, with L = L_MASK. KL in its place is the
     adversary of Micaelli & Storkey 2019 (ZSKT).
     """
-    options, parts = supervision.options, []
-    inner = inner_positions(start.attention_mask)
+    guess = _by_polyak if supervision.options.guess_step == "polyak" else _by_adam
+    with still(student):  # so that the adversary answers to the student, not to the noise of its dropout
+        embeddings, parts = guess(student, supervision, guesser, start, targets)
+    ends = first_and_last(parts)
+    if parts:
+        guesser.rate.observe(ends["input_loss_first"], ends["input_loss_last"])
+    return embeddings, ends
 
-    def difficulty(embeddings: Tensor, teacher_logits: Tensor) -> Tensor:
-        if options.difficulty_weight == 0:  # without the adversary its passes through the student are saved
-            return embeddings.new_zeros(())
-        if options.difficulty == "mask":
-            return supervision.loss(student, embeddings, start.attention_mask, supervision.positions(inner))
-        student_logits = student.from_embeddings(embeddings, start.attention_mask).logits
-        return prediction_kl(teacher_logits, student_logits)
+
+def _by_adam(
+    student: Any, supervision: SelfSupervision, guesser: Guesser, start: Start, targets: Tensor
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """One objective for both sides; also its terms before each step."""
+    weight, name, parts = supervision.options.difficulty_weight, LOGGED[supervision.options.difficulty], []
 
     def objective(embeddings: Tensor) -> Tensor:
         logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
-        input_loss, hardness = soft_cross_entropy(logits, targets), difficulty(embeddings, logits)
-        parts.append({"input_loss": input_loss.detach(), LOGGED[options.difficulty]: hardness.detach()})
-        return (input_loss - options.difficulty_weight * hardness) * len(targets)
+        input_loss = soft_cross_entropy(logits, targets)
+        hardness = supervision.difficulty(student, embeddings, start.attention_mask, logits)
+        parts.append({"input_loss": input_loss.detach(), name: hardness.detach()})
+        return (input_loss - weight * hardness) * len(targets)
 
-    with still(student):  # so that the adversary answers to the student, not to the noise of its dropout
-        embeddings, _ = guesser.move(start, objective)
-    return embeddings, first_and_last(parts)
+    embeddings, _ = guesser.move(start, objective)
+    return embeddings, parts
+
+
+def _by_polyak(
+    student: Any, supervision: SelfSupervision, guesser: Guesser, start: Start, targets: Tensor
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """A step of each side in turn: towards the target, and aside to what is hard; also the terms before each step."""
+    weight, name, parts = supervision.options.difficulty_weight, LOGGED[supervision.options.difficulty], []
+    answers: list[Tensor] = []  # the teacher's, held while the student's side is looked at
+
+    def losses(embeddings: Tensor) -> Tensor:
+        logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
+        answers[:] = [logits.detach()]
+        values = soft_cross_entropies(logits, targets)
+        parts.append({"input_loss": values.detach().mean()})
+        return values
+
+    def harder(embeddings: Tensor) -> Tensor:
+        hardness = supervision.difficulty(student, embeddings, start.attention_mask, answers[0])
+        parts[-1][name] = hardness.detach()
+        return hardness * len(targets)
+
+    least = torch.special.entr(targets).sum(dim=1)
+    embeddings, _ = guesser.approach(start, losses, least, harder if weight else None, weight)
+    return embeddings, parts

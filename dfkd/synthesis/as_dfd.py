@@ -65,13 +65,15 @@ class AsDfd:
         return self.supervision.parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator's state and W."""
-        return {"generator": self.generator.get_state(), "map": dict(self.supervision.state_dict())}
+        """The generator's state, W, and the rate's."""
+        state = {"map": dict(self.supervision.state_dict()), "rate": self.guesser.rate.state_dict()}
+        return {"generator": self.generator.get_state(), **state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
         self.generator.set_state(state["generator"])
         self.supervision.load_state_dict(state["map"])
+        self.guesser.rate.load_state_dict(state.get("rate", {}))
 
 
 def build(options: Options, context: Context) -> AsDfd:

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dfkd.batch import PseudoBatch
-from dfkd.config import require
 from dfkd.losses import soft_cross_entropies
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._guess import Guesser, GuessOptions
+from dfkd.synthesis._guess import Guesser, StepOptions
 from dfkd.synthesis.base import Context, Silent
 
 
 @dataclass(frozen=True)
-class Options(GuessOptions):
-    """Class-conditional guessing; see :class:`~dfkd.synthesis._guess.GuessOptions`.
-
-    Args:
-        guess_step: ``adam``: at ``guess_rate``; ``polyak``: steps of a length that follows from how far each sample's
-            loss is from the entropy of its target, the least that it can be; ``guess_rate`` does nothing then. It hits
-            soft targets of two classes, where Adam may step over them. With many classes lower ``concentration``.
-        longest_step: of a step with ``polyak``, as the root of the mean square over what moves, a multiple of the
-            embeddings' deviation sigma: where gradients are tiny, steps would be without bound.
-    """
-
-    guess_step: Literal["adam", "polyak"] = "adam"
-    longest_step: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.guess_step in ("adam", "polyak"), "strategy.guess_step", "adam or polyak", self.guess_step)
-        require(self.longest_step > 0, "strategy.longest_step", "above 0", self.longest_step)
+class Options(StepOptions):
+    """Class-conditional guessing; see :class:`~dfkd.synthesis._guess.StepOptions`."""
 
 
 class EmbeddingGuess(Silent):
@@ -62,21 +45,24 @@ class EmbeddingGuess(Silent):
 
         if self.options.guess_step == "polyak":
             least = torch.special.entr(targets).sum(dim=1)
-            embeddings, trace = self.guesser.approach(start, losses, least, self.options.longest_step)
+            embeddings, trace = self.guesser.approach(start, losses, least)
         else:
             embeddings, trace = self.guesser.move(start, lambda embeddings: losses(embeddings).mean() * n)
         info = {"input_loss_first": trace[0] / n, "input_loss_last": trace[-1] / n} if trace else {}
+        if trace:
+            self.guesser.rate.observe(trace[0] / n, trace[-1] / n)
         return PseudoBatch(
             embeddings=embeddings, attention_mask=start.attention_mask, targets=targets, info=info
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"generator": self.generator.get_state()}
+        """The generator's state, and the rate's."""
+        return {"generator": self.generator.get_state(), "rate": self.guesser.rate.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
         self.generator.set_state(state["generator"])
+        self.guesser.rate.load_state_dict(state.get("rate", {}))
 
 
 def build(options: Options, context: Context) -> EmbeddingGuess:

@@ -144,15 +144,16 @@ class FastGuess:
         return self.supervision.parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator's state, W, and what the start has learned."""
-        maps = {"map": dict(self.supervision.state_dict()), "start": self.learned.weight}
-        return {"generator": self.generator.get_state(), **maps}
+        """The generator's state, W, what the start has learned, and the rate's."""
+        learned = {"map": dict(self.supervision.state_dict()), "start": self.learned.weight}
+        return {"generator": self.generator.get_state(), "rate": self.guesser.rate.state_dict(), **learned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
         self.generator.set_state(state["generator"])
         self.supervision.load_state_dict(state["map"])
         self.learned.weight = state["start"].to(self.learned.weight.device)
+        self.guesser.rate.load_state_dict(state.get("rate", {}))
 
 
 def build(options: Options, context: Context) -> FastGuess:
