@@ -173,13 +173,18 @@ class Rate:
         self.now, self.falls = rate, falls
         self.rises: list[float] = []
 
-    def observe(self, first: float, last: float) -> None:
-        """Take in the loss against the targets before the first and before the last step of a batch."""
+    def observe(self, first: float, last: float) -> dict[str, float]:
+        """Take in the loss against the targets before the first and before the last step of a batch.
+
+        Returns:
+            For the log: the rate of that batch, where it may fall.
+        """
         if not self.falls:
-            return
-        self.rises = [*self.rises, last - first]
+            return {}
+        used, self.rises = self.now, [*self.rises, last - first]
         if len(self.rises) == LOOKED_AT:
             self.now, self.rises = (self.now / 2 if sum(self.rises) > 0 else self.now), []
+        return {"guess_rate": used}
 
     def state_dict(self) -> dict[str, Any]:
         """The rate, and what was seen since it was last looked at."""
@@ -210,7 +215,8 @@ class Guesser:
         self.moments = table if options.align == "table" else layer_norm_moments(teacher)
         self.sigma = float(table.deviation.mean())
         self.ids = torch.tensor(pieces(teacher.tokenizer))
-        self.rate = Rate(options.guess_rate, isinstance(options, StepOptions) and options.rate_falls)
+        falls = isinstance(options, StepOptions) and options.rate_falls and options.guess_step == "adam"
+        self.rate = Rate(options.guess_rate, falls)
 
     def start(self, n: int) -> Start:
         """Draw ``n`` starts: the block's own output at special tokens, noise or random tokens between them."""

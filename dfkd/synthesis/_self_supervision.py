@@ -142,9 +142,8 @@ def guess_against(
     with still(student):  # so that the adversary answers to the student, not to the noise of its dropout
         embeddings, parts = guess(student, supervision, guesser, start, targets)
     ends = first_and_last(parts)
-    if parts:
-        guesser.rate.observe(ends["input_loss_first"], ends["input_loss_last"])
-    return embeddings, ends
+    rate = guesser.rate.observe(ends["input_loss_first"], ends["input_loss_last"]) if parts else {}
+    return embeddings, {**ends, **rate}
 
 
 def _by_adam(

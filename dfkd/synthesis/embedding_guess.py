@@ -48,9 +48,10 @@ class EmbeddingGuess(Silent):
             embeddings, trace = self.guesser.approach(start, losses, least)
         else:
             embeddings, trace = self.guesser.move(start, lambda embeddings: losses(embeddings).mean() * n)
-        info = {"input_loss_first": trace[0] / n, "input_loss_last": trace[-1] / n} if trace else {}
+        info: dict[str, float] = {}
         if trace:
-            self.guesser.rate.observe(trace[0] / n, trace[-1] / n)
+            first, last = trace[0] / n, trace[-1] / n
+            info = {"input_loss_first": first, "input_loss_last": last, **self.guesser.rate.observe(first, last)}
         return PseudoBatch(
             embeddings=embeddings, attention_mask=start.attention_mask, targets=targets, info=info
         )
