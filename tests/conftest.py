@@ -24,6 +24,8 @@ from dfkd.config import DataConfig  # noqa: E402
 from dfkd.models import tiny  # noqa: E402
 
 torch.set_num_threads(1)
+# a forked process gets its pool of threads before the several threads that load a model ask for one at once, and fail
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def is_local(address: Any) -> bool:
