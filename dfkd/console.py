@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Sequence
 
@@ -180,4 +181,6 @@ def quiet_libraries() -> None:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    # peft asks for it by the older name: nothing that a user could mend
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -403,6 +403,9 @@ def test_a_rate_that_steps_over_its_aim_is_halved(bench: Bench, name: str) -> No
         again = bench.build(name, guess_rate=rate, rate_falls=falls, guess_steps=3, concentration=50.0)
         again.load_state_dict(strategy.state_dict())
         assert content(again.synthesize(4)) == content(strategy.synthesize(4))
+        for _ in range(100):
+            strategy.guesser.rate.observe(1.0, 2.0)
+        assert strategy.guesser.rate.now == (rate / 32 if falls else rate)
         older = {key: value for key, value in strategy.state_dict().items() if key != "rate"}
         again.load_state_dict(older)  # of a checkpoint from before rates fell
 

@@ -20,6 +20,7 @@ from dfkd.synthesis._words import draw_length
 
 
 LOOKED_AT = 8  # batches after which a rate is kept or halved
+SMALLEST = 1 / 32  # of the rate at first: a strong adversary may raise the loss at any
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class StepOptions(GuessOptions):
             loss is from the entropy of its target, the least that it can be. It hits soft targets of two classes,
             where Adam may step over them. With many classes lower ``concentration``. ``guess_rate`` does nothing then.
         rate_falls: with ``adam``, halve the rate whenever the loss against the targets has risen over the steps, on the
-            mean over eight batches: some teachers are so steep that the usual rate steps over what it aims at.
+            mean over eight batches, down to a 32nd: some teachers are so steep that the usual rate steps over its aim.
         longest_step: of a step with ``polyak``, as the root of the mean square over what moves, a multiple of the
             embeddings' deviation sigma: where gradients are tiny, steps would be without bound.
     """
@@ -170,7 +171,7 @@ class Rate:
     """
 
     def __init__(self, rate: float, falls: bool) -> None:
-        self.now, self.falls = rate, falls
+        self.now, self.least, self.falls = rate, rate * SMALLEST, falls
         self.rises: list[float] = []
 
     def observe(self, first: float, last: float) -> dict[str, float]:
@@ -183,7 +184,8 @@ class Rate:
             return {}
         used, self.rises = self.now, [*self.rises, last - first]
         if len(self.rises) == LOOKED_AT:
-            self.now, self.rises = (self.now / 2 if sum(self.rises) > 0 else self.now), []
+            self.now = max(self.now / 2, self.least) if sum(self.rises) > 0 else self.now
+            self.rises = []
         return {"guess_rate": used}
 
     def state_dict(self) -> dict[str, Any]:
