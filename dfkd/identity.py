@@ -17,6 +17,9 @@ from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 
 
+BEFORE = {"rate_falls": False}  # option of a strategy -> what was done before there was such an option
+
+
 def changes(config: RunConfig) -> str:
     """What differs between these settings and those that the finished run of this name was made with, for people.
 
@@ -35,6 +38,8 @@ def changes(config: RunConfig) -> str:
 def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run or pool that an older version made, what it did not know at its default.
 
+    Or, where the default is not what that version did, at what it did (:data:`BEFORE`).
+
     That goes for train, evaluate and the options of strategy and student; what is not there any more stays as it is.
     """
     defaults: dict[str, Any] = {"train": configs.TrainConfig(), "evaluate": configs.EvaluateConfig()}
@@ -45,7 +50,8 @@ def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
             known = asdict(plugins.options(component["name"], component["options"]))
         except (ConfigError, KeyError):
             continue
-        filled[name] = {**component, "options": {**known, **component["options"]}}
+        before = {option: value for option, value in BEFORE.items() if option in known}
+        filled[name] = {**component, "options": {**known, **before, **component["options"]}}
     return filled
 
 

@@ -248,6 +248,18 @@ def test_runs_of_a_version_that_knew_fewer_options_are_known_again(settings: Cal
         run(overrides)
 
 
+def test_a_run_from_before_an_option_did_what_was_done_before_it(settings: Callable[..., list[str]]) -> None:
+    overrides = settings("as_dfd", "train.steps=2", "run=old")
+    run(overrides)
+    path = Path(load_config(overrides).runs) / "old" / "config.yaml"
+    stored = OmegaConf.load(path)
+    del stored.strategy.options["rate_falls"]
+    OmegaConf.save(stored, path)
+    assert "rate_falls: False there, True now" in identity.changes(load_config(overrides))
+    same = identity.changes(load_config([*overrides, "strategy.rate_falls=false"]))
+    assert "rate_falls:" not in same  # its label in tables does differ
+
+
 def test_replay_saves_queries(settings: Callable[..., list[str]]) -> None:
     without = run(settings("random_tokens", "train.steps=10", "run=a"))
     half = run(settings("random_tokens", "train.steps=10", "train.replay_share=0.5", "run=b"))

@@ -128,6 +128,15 @@ def test_two_teachers_can_be_told_apart() -> None:
     assert table.rows(runs[:1])[0].student == "t"
 
 
+def test_one_teacher_under_two_tests_is_not_called_two() -> None:
+    runs = [result("as_dfd", 0.8), result("as_dfd", 0.6)]
+    for run, items, correct in zip(runs, (8, 16), ("ff", "fffe")):
+        run.content["test_items"] = items
+        run.content["teacher"]["correct"] = correct
+    names = {row.student for row in table.rows(runs)}
+    assert len(names) == 2 and not any("of teacher" in name for name in names)
+
+
 def test_runs_that_differ_in_more_than_the_seed_are_not_called_seeds() -> None:
     made = table.rows([result("as_dfd", 0.8), result("as_dfd", 0.7)])
     assert cells(made, "as_dfd")["seeds"] == "1 (2 runs)"

@@ -395,9 +395,12 @@ def test_a_teacher_trained_again_elsewhere_is_the_same_one_if_it_gives_the_same_
     assert comparison.entries(runs)["small", "sst2", "as_dfd"].gap == pytest.approx(0.75, abs=0.05)
     facts = document.facts(document.Grid("g", tuple(runs)))
     assert "Teachers: sst2 95.0 % (aaaaaaaa, bbbbbbbb, cccccccc)." in facts
-    runs[1].content["teacher"]["correct"] = "f1"
-    with pytest.raises(ConfigError, match="runs of several settings"):
-        comparison.entries(runs)
+    unsure = {"accuracy": 0.95, "calibration_error": 0.1}
+    for other in ({"correct": "f1"}, {"cost": {"parameters": 11}}, {"scores": unsure}):
+        unlike = made("as_dfd", 0.8)
+        unlike.content["teacher"] = {**runs[0].content["teacher"], **other}
+        with pytest.raises(ConfigError, match="runs of several settings"):
+            comparison.entries([runs[0], unlike, runs[2]])
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -53,14 +53,16 @@ RULES = (
          "more strategy.guess_steps, a higher strategy.guess_rate, or shorter samples (strategy.max_length)"),
     Rule("steps_too_large", "input_loss_rise", lambda mean: mean > 0.05,
          "the loss against the targets rises while samples are guessed: large steps, or a strong adversary",
-         "a fifth of strategy.guess_rate, or less; a lower strategy.difficulty_weight where there is an adversary"),
+         "a fifth of strategy.guess_rate, or less (with guess_step=polyak, of strategy.longest_step); a lower "
+         "strategy.difficulty_weight where there is an adversary"),
     Rule("all_alike", "pairwise_square", lambda mean: mean > 0.3,
          "the samples are nearly all alike, or mirror images of each other",
          "fewer strategy.guess_steps, a lower strategy.guess_rate, or strategy.start=tokens; for generators a higher "
          "strategy.diversity_weight"),
     Rule("too_large", "embedding_norm", lambda mean: mean > 1.5,
          "the embeddings left the scale of the teacher's own",
-         "a lower strategy.guess_rate, or a lower strategy.difficulty_weight: L_MASK grows with the scale alone"),
+         "a lower strategy.guess_rate (with guess_step=polyak, strategy.longest_step), or a lower "
+         "strategy.difficulty_weight: L_MASK grows with the scale alone"),
     Rule("too_small", "embedding_norm", lambda mean: mean < 0.67,
          "the embeddings shrank below the scale of the teacher's own",
          "a lower strategy.guess_rate, or strategy.align=table"),

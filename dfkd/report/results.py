@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,12 +71,18 @@ class Result:
 
     @property
     def teacher(self) -> str:
-        """Which teacher it is: the test items that it answers rightly; without a test, the sha256 of its weights.
+        """Which teacher it is, a sha256: of its size and of how it does on the test; without a test, of its weights.
 
         Trained again by the same command on another machine, in float32, a teacher has weights that differ in their
-        last digits, and the same answers; of two trainings that differ in anything else, some answers differ.
+        last digits, and does the same: the same items right, the same calibration. Two trainings that differ in
+        anything else are told apart by that, if the test is not too small or too easy.
         """
-        return str(self.content["teacher"].get("correct") or self.content["teacher"]["sha256"])
+        teacher = self.content["teacher"]
+        if not teacher.get("correct"):
+            return str(teacher["sha256"])
+        sure = teacher["scores"].get("calibration_error", 0.0)
+        told = f"{teacher['cost']['parameters']} {sure:.3f} {teacher['correct']}"
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def budget(self) -> str:

@@ -82,12 +82,12 @@ def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row
 
 def student_names(results: Sequence[Result]) -> dict[Setting, str]:
     """Setting -> the student's label, with teacher, budget and test where the label alone would name two settings."""
-    teachers = {result.setting: result.content["teacher"] for result in reversed(results)}
+    references = {result.setting: result.content["teacher"].get("reference", "teacher") for result in results}
     names = {}
-    for setting, of in teachers.items():
-        alike = [other for other in teachers if (other[0], other[2]) == (setting[0], setting[2])]
-        called = f" of {of.get('reference', 'teacher')} ({of['sha256'][:8]})"
-        teacher = called if len({other[1] for other in alike}) > 1 else ""
+    for setting in references:
+        alike = [other for other in references if (other[0], other[2]) == (setting[0], setting[2])]
+        teachers = {other[1] for other in alike if other[4] == setting[4]}  # known by how they do on one test
+        teacher = f" of {references[setting]} ({setting[1][:8]})" if len(teachers) > 1 else ""
         budget = f", {setting[3]}" if len({other[3] for other in alike}) > 1 else ""
         test = f", {setting[4]}" if len({other[4] for other in alike}) > 1 else ""
         names[setting] = f"{setting[2]}{teacher}{budget}{test}"

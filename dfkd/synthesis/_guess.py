@@ -94,11 +94,14 @@ class StepOptions(GuessOptions):
     Args:
         guess_step: ``adam``: at ``guess_rate``; ``polyak``: steps of a length that follows from how far each sample's
             loss is from the entropy of its target, the least that it can be. It hits soft targets of two classes,
-            where Adam may step over them. With many classes lower ``concentration``. ``guess_rate`` does nothing then.
+            where Adam may step over them. With many classes lower ``concentration``. ``guess_rate`` does nothing then,
+            and an adversary acts in all steps but the last: in none where ``guess_steps`` is 1.
         rate_falls: with ``adam``, halve the rate whenever the loss against the targets has risen over the steps, on the
             mean over eight batches, down to a 32nd: some teachers are so steep that the usual rate steps over its aim.
-        longest_step: of a step with ``polyak``, as the root of the mean square over what moves, a multiple of the
-            embeddings' deviation sigma: where gradients are tiny, steps would be without bound.
+            With one step there is nothing to see, and it stays.
+        longest_step: of a step towards the target with ``polyak``, as the root of the mean square over what moves, a
+            multiple of the embeddings' deviation sigma: where gradients are tiny, steps would be without bound. An
+            adversary's step is ``difficulty_weight`` times as long.
     """
 
     guess_step: Literal["adam", "polyak"] = "adam"
@@ -300,7 +303,7 @@ class Guesser:
             least: (B,), what each loss can be at least.
             harder: embeddings (B, L, D) -> a scalar that every step but the last raises on the way, along its
                 gradient without what it shares with that of the loss. Called after ``losses``, with the same
-                embeddings.
+                embeddings; in the last step for what it tells, without gradient.
             weight: length of the step that raises ``harder``, as a multiple of that towards the least loss.
 
         Returns:
@@ -319,7 +322,10 @@ class Guesser:
             direction, norm = _unit(torch.autograd.grad(values.sum(), [embeddings])[0] * movable)
             length = torch.minimum((values.detach() - least).clamp_min(0) / norm, self.options.longest_step * unit)
             moved = embeddings.detach() - length.view(-1, 1, 1) * direction
-            if harder is not None and step < self.options.guess_steps - 1:
+            if harder is not None and step == self.options.guess_steps - 1:
+                with torch.no_grad():
+                    harder(embeddings)
+            elif harder is not None:
                 aside = torch.autograd.grad(harder(embeddings), [embeddings])[0] * movable
                 aside = aside - (aside * direction).sum(dim=(1, 2), keepdim=True) * direction
                 moved = moved + (weight * length).view(-1, 1, 1) * _unit(aside)[0]

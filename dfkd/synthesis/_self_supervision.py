@@ -174,7 +174,7 @@ def _by_polyak(
         logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
         answers[:] = [logits.detach()]
         values = soft_cross_entropies(logits, targets)
-        parts.append({"input_loss": values.detach().mean()})
+        parts.append({"input_loss": values.detach().mean(), name: values.new_zeros(())})
         return values
 
     def harder(embeddings: Tensor) -> Tensor:

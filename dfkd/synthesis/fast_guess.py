@@ -38,6 +38,7 @@ class Options(SelfSupervisionOptions):
 
     guess_steps: int = 3
     guess_rate: float = 0.03
+    rate_falls: bool = False
     meta_rate: float = 0.5
     max_shift: float = 0.2
 
