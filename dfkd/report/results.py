@@ -74,8 +74,8 @@ class Result:
         """Which teacher it is, a sha256: of its size and of how it does on the test; without a test, of its weights.
 
         Trained again by the same command on another machine, in float32, a teacher has weights that differ in their
-        last digits, and does the same: the same items right, the same calibration. Two trainings that differ in
-        anything else are told apart by that, if the test is not too small or too easy.
+        last digits, and as a rule does the same: the same items right, the same calibration. Two trainings that differ
+        in anything else are told apart by that, if the test is not too small or too easy.
         """
         teacher = self.content["teacher"]
         if not teacher.get("correct"):
