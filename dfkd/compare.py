@@ -185,6 +185,30 @@ def labelled(result: Result, cell: Cell) -> Result:
     return replace(result, content=content)
 
 
+class Keeping:
+    """A watcher that copies the result of each run as it finishes, and passes on what it hears.
+
+    Args:
+        watcher: hears of the progress as well.
+        jobs: of the grid.
+        folder: where the copies go; see :func:`keep_results`.
+    """
+
+    def __init__(self, watcher: Watcher, jobs: Sequence[Job], folder: Path) -> None:
+        self.watcher, self.folder = watcher, folder
+        self._waiting = list(jobs)
+
+    def update(self, finished: int, failed: int, running: Sequence[str], left: float | None) -> None:
+        """As :meth:`Watcher.update`."""
+        done: list[Job] = []
+        waiting: list[Job] = []
+        for job in self._waiting:
+            (done if job.folder.finished else waiting).append(job)
+        self._waiting = waiting
+        keep_results(outcome(done)[0], self.folder)
+        self.watcher.update(finished, failed, running, left)
+
+
 def keep_results(found: Sequence[Result], folder: Path) -> None:
     """Copy the runs' ``result.json``, without weights and logs, below ``folder``: small enough to be kept for good.
 

@@ -181,6 +181,21 @@ def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pyt
     compare.work_off(jobs, silent)
 
 
+def test_results_are_kept_as_runs_finish(grid: Callable[..., Path], tmp_path: Path) -> None:
+    jobs, heard = grids.load(str(grid())), Recorder()
+    watcher = compare.Keeping(heard, jobs, tmp_path / "kept")
+    outlook = compare.Outlook(jobs, 1)
+    for done in range(len(jobs)):
+        outlook.tell(watcher)
+        assert len(results.collect([tmp_path / "kept"]) if done else []) == done
+        compare.work_off(jobs[done : done + 1], silent)
+    outlook.tell(watcher)
+    kept = [path.read_bytes() for path in sorted((tmp_path / "kept").rglob("result.json"))]
+    compare.keep_results(compare.outcome(jobs)[0], tmp_path / "at the end")
+    assert kept == [path.read_bytes() for path in sorted((tmp_path / "at the end").rglob("result.json"))]
+    assert [finished for finished, *_ in heard.heard] == [0, 1, 2]
+
+
 def test_runs_that_were_finished_with_other_settings_stand_in_no_table(grid: Callable[..., Path]) -> None:
     jobs = grids.load(str(grid()))
     compare.work_off(jobs, silent)

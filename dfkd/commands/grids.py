@@ -25,7 +25,7 @@ def compare(
     engine: str = typer.Option(
         "processes", help="What does the runs: processes of this machine, or ray (a cluster at RAY_ADDRESS, or local)."
     ),
-    keep: Optional[Path] = typer.Option(None, help="Copy the small result files below this folder."),
+    keep: Optional[Path] = typer.Option(None, help="Copy the small result files below this folder, as runs finish."),
     show: bool = typer.Option(False, "--show", help="Run nothing; show what is finished."),
     worker: bool = typer.Option(False, "--worker", hidden=True),
 ) -> None:
@@ -51,10 +51,11 @@ def compare(
         work.forget_failures(jobs)
         arguments = [table, *given, *(part for name in only or [] for part in ("--only", name))]
         with GridProgress(len(jobs)) as progress:
+            watcher = progress if keep is None else work.Keeping(progress, jobs, keep)
             if engine == "ray":
-                ray_engine.supervise(jobs, workers, progress)
+                ray_engine.supervise(jobs, workers, watcher)
             else:
-                work.supervise(jobs, arguments, workers, progress)
+                work.supervise(jobs, arguments, workers, watcher)
     found, missing = work.outcome(jobs)
     where = out or work.table_folder(jobs)
     sys.stdout.write(comparison.write(where, found, missing))
