@@ -17,7 +17,7 @@ import typer
 from dfkd import pipeline, teaching
 from dfkd.console import console, guarded, quiet_libraries
 from dfkd.errors import ConfigError
-from dfkd.losses import soft_cross_entropies
+from dfkd.losses import entropy, soft_cross_entropies
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import embedding_guess
 
@@ -55,7 +55,7 @@ def measure(teacher: Teacher, options: Mapping[str, Any], samples: int) -> tuple
         assert batch.embeddings is not None and batch.attention_mask is not None and batch.targets is not None
         with torch.no_grad():
             logits = teacher.from_embeddings(batch.embeddings, batch.attention_mask).logits
-        kl = soft_cross_entropies(logits, batch.targets) - torch.special.entr(batch.targets).sum(dim=1)
+        kl = soft_cross_entropies(logits, batch.targets) - entropy(batch.targets)
         sure, asked = (shares.max(dim=1).values for shares in (logits.softmax(dim=1), batch.targets))
         found.append(torch.stack([kl, sure, asked]).mean(dim=1))
     missed, confidence, wanted = torch.stack(found).mean(dim=0).tolist()

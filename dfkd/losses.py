@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,8 +44,13 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def soft_cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
-    """As :func:`soft_cross_entropy`, of each sample: (B,). The least that it can be is the entropy of the target."""
+    """As :func:`soft_cross_entropy`, of each sample: (B,). The least it can be is the target's :func:`entropy`."""
     return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy in nats of distributions (..., C) over classes: (...)."""
+    return torch.special.entr(probabilities).sum(dim=-1)
 
 
 def prediction_gap(first: Tensor, second: Tensor) -> tuple[float, float]:

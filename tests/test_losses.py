@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfkd.losses import distillation_kl, masked_mse, soft_cross_entropy
+from dfkd.losses import distillation_kl, entropy, masked_mse, soft_cross_entropy
 
 LOG3 = math.log(3)
 
@@ -92,6 +92,12 @@ def test_soft_cross_entropy_of_one_hot_is_cross_entropy() -> None:
     classes = torch.tensor([0, 2, 1, 2, 0])
     loss = soft_cross_entropy(logits(5, 3), F.one_hot(classes, 3).float())
     torch.testing.assert_close(loss, F.cross_entropy(logits(5, 3), classes))
+
+
+def test_entropy_by_hand() -> None:
+    shares = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]])
+    by_hand = torch.tensor([math.log(2), 0.0, -0.25 * math.log(0.25) - 0.75 * math.log(0.75)])
+    assert torch.allclose(entropy(shares), by_hand)
 
 
 def test_soft_cross_entropy_is_least_at_its_target() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd.batch import Feedback, PseudoBatch, Text
-from dfkd.losses import prediction_gap
+from dfkd.losses import entropy, prediction_gap
 from dfkd.models.decode import NearestTokens, token_table, without_ends
 from dfkd.models.teacher import Teacher
 
@@ -109,8 +109,7 @@ class Diagnostics:
 
 def normalised_entropy(probabilities: Tensor) -> float:
     """Entropy of a distribution (C,), as a share of its maximum log C: 1 is even, 0 is one class alone."""
-    entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum()
-    return float(entropy) / math.log(len(probabilities))
+    return float(entropy(probabilities)) / math.log(len(probabilities))
 
 
 def pairwise_cosines(embeddings: Tensor, mask: Tensor, mean: Tensor) -> dict[str, float]:

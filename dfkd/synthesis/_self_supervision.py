@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
 from dfkd.errors import ConfigError
-from dfkd.losses import masked_mse, prediction_kl, soft_cross_entropies, soft_cross_entropy
+from dfkd.losses import entropy, masked_mse, prediction_kl, soft_cross_entropies, soft_cross_entropy
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, Start, StepOptions, drawn_positions
@@ -182,6 +182,5 @@ def _by_polyak(
         parts[-1][name] = hardness.detach()
         return hardness * len(targets)
 
-    least = torch.special.entr(targets).sum(dim=1)
-    embeddings, _ = guesser.approach(start, losses, least, harder if weight else None, weight)
+    embeddings, _ = guesser.approach(start, losses, entropy(targets), harder if weight else None, weight)
     return embeddings, parts

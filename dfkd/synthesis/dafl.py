@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfkd.config import require
+from dfkd.losses import entropy
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._generator import GeneratorOptions, GeneratorTraining, InTurns, Sample
 from dfkd.synthesis.base import Context
@@ -53,8 +54,7 @@ def features_seen(teacher: Teacher) -> Iterator[list[Tensor]]:
 
 def class_entropy(logits: Tensor) -> Tensor:
     """Entropy, in nats, of the mean prediction of a batch (B, C): a scalar, log C where all classes are as frequent."""
-    mean = logits.float().softmax(dim=-1).mean(dim=0)
-    return -(mean * mean.clamp_min(1e-12).log()).sum()
+    return entropy(logits.float().softmax(dim=-1).mean(dim=0))
 
 
 class Dafl(InTurns):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dfkd.batch import PseudoBatch
-from dfkd.losses import soft_cross_entropies
+from dfkd.losses import entropy, soft_cross_entropies
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, StepOptions
 from dfkd.synthesis.base import Context, Silent
@@ -44,8 +44,7 @@ class EmbeddingGuess(Silent):
             return soft_cross_entropies(logits, targets)
 
         if self.options.guess_step == "polyak":
-            least = torch.special.entr(targets).sum(dim=1)
-            embeddings, trace = self.guesser.approach(start, losses, least)
+            embeddings, trace = self.guesser.approach(start, losses, entropy(targets))
         else:
             embeddings, trace = self.guesser.move(start, lambda embeddings: losses(embeddings).mean() * n)
         info: dict[str, float] = {}
