@@ -40,7 +40,8 @@ def teacher(toy_teacher: Path) -> Teacher:
 
 @pytest.fixture
 def context(teacher: Teacher, toy_data: DataConfig) -> Context:
-    return Context(teacher, Any, seeding.generator(0, "synthesis"), False, toy_data.prompts, lambda: ())
+    generator = seeding.generator(0, "synthesis")
+    return Context(teacher, Any, generator, False, toy_data.prompts, lambda: (), precision="float32")
 
 
 @pytest.fixture
@@ -153,6 +154,17 @@ def test_options_reach_the_engine_and_the_data_sets_length_bounds_them(build: Bu
     assert strategy.source.engine.batch_size == 5
     longest = build("lm_free", min_new_tokens=90, max_new_tokens=100).source.sampling
     assert (longest.min_new_tokens, longest.max_new_tokens) == (22, 22)  # the toy data set's 24, less [CLS] and [SEP]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision, weights", [(None, torch.float32), ("bf16", torch.bfloat16)])
+def test_the_language_models_precision_is_its_own_if_given(
+    build: Build, name: str, precision: str | None, weights: torch.dtype
+) -> None:
+    strategy = build(name, model_precision=precision)
+    model = strategy.source.engine.language_model.model
+    assert {value.dtype for key, value in model.named_parameters() if "lora" not in key} == {weights}
+    assert len(strategy.synthesize(4).texts) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -207,6 +207,7 @@ def test_the_table_of_options_is_complete(name: str) -> None:
     elsewhere |= {"student_steps"}  # on later batches: tests/test_generators.py
     # of language models, on texts that end or are dropped: tests/test_language_strategies.py
     elsewhere |= {"model", "engine", "opening", "min_new_tokens", "min_words", "unique", "tries", "generation_batch"}
+    elsewhere |= {"model_precision"}  # tests/test_language_strategies.py
     elsewhere |= {"label", "smoothing"}
     if name in WRITING and name != "lm_free":
         elsewhere |= set(OPTIONS["lm_free"])

