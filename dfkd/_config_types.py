@@ -259,6 +259,8 @@ class TeacherConfig:
             weights' mean is the new teacher (arXiv:2203.05482).
         out: folder of the finished teacher; ``None``: ``teachers/<data>-<model>``.
         limit: train on the first ``limit`` rows of the shuffled split; ``None``: all.
+        init_seed: of the weights that the model lacks, the head; ``None``: as ``seed``. The parts of a soup begin with
+            the same ones, or the mean of their heads is next to nothing.
         batch_order: batches hold texts of about equal length; they come ``shuffled``, or ``by_length``, from long to
             short again and again, as transformers has it: an interrupted training then goes on with other rows.
     """
@@ -275,6 +277,7 @@ class TeacherConfig:
     batch_order: Literal["shuffled", "by_length"] = "shuffled"
     checkpoint_every: int = 200
     seed: int = 0
+    init_seed: Optional[int] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bf16"] = "auto"
     threads: Optional[int] = None
@@ -292,7 +295,8 @@ class TeacherConfig:
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         require(self.limit is None or self.limit >= 1, "limit", "1 or more", self.limit)
         require(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
-        require(0 <= self.seed < 2**32, "seed", "0 or more, below 2^32", self.seed)
+        for name in ("seed", "init_seed"):
+            require(0 <= (getattr(self, name) or 0) < 2**32, name, "0 or more, below 2^32", getattr(self, name))
 
 
 @functools.cache

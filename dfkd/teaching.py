@@ -65,9 +65,9 @@ def make_teacher(
     _check_work(work, settings)
     started = time.perf_counter()
     if config.soup is not None:
-        classifier = soup.averaged(config.soup, config.trust_remote_code)
+        classifier, warning = soup.averaged(config.soup, config.trust_remote_code)
         classifier.max_length = data.max_length
-        trained = {"loss": None, "rows": 0}
+        trained = {"loss": None, "rows": 0, "warning": warning}
     else:
         classifier, trained = _trained(data, config, task, work, accelerator, quiet)
     classifier.to(accelerator.device)
@@ -84,7 +84,7 @@ def _trained(
     rows = task.hand_out("train", to="teacher_training")
     from transformers import set_seed  # seconds to import, and no other command needs it
 
-    set_seed(config.seed)
+    set_seed(config.seed if config.init_seed is None else config.init_seed)
     classifier = load_classifier(config.model, data.max_length, data.labels, config.trust_remote_code)
     classifier.to(accelerator.device)
     loss = finetune(
@@ -177,8 +177,8 @@ def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a teacher on disk; one made before there was a choice of orders had the first."""
-    return {"batch_order": "by_length", **settings}
+    """The settings of a teacher on disk; one made before there was a choice of orders and heads had the first."""
+    return {"batch_order": "by_length", "init_seed": None, **settings}
 
 
 def _check_work(work: Path, settings: dict[str, Any]) -> None:

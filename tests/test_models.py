@@ -658,13 +658,27 @@ def test_a_teacher_made_before_there_was_a_choice_of_orders_is_known(toy_encoder
         teaching.make_teacher(*configs.load_teacher(small))
 
 
-def test_a_soup_is_the_mean_of_its_teachers_and_sees_no_training_text(toy_encoder: Path, tmp_path: Path) -> None:
-    parts = [str(tmp_path / name) for name in "abc"]
+def parts_of_a_soup(encoder: Path, folder: Path, *given: str) -> list[str]:
+    """Three small teachers that differ by their seeds."""
+    parts = [str(folder / name) for name in "abc"]
     for seed, out in enumerate(parts):
-        given = [f"model={toy_encoder}", f"out={out}", "epochs=0.5", "limit=32", "device=cpu", f"seed={seed}"]
-        teaching.make_teacher(*configs.load_teacher(["data=toy", "learning_rate=1e-3", *given]), quiet=True)
+        own = [f"model={encoder}", f"out={out}", f"seed={seed}", "epochs=4", "limit=32", "batch_size=8", *given]
+        teaching.make_teacher(*configs.load_teacher(["data=toy", "device=cpu", "learning_rate=1e-3", *own]), quiet=True)
+    return parts
+
+
+def test_parts_of_a_soup_that_began_with_other_heads_are_told(toy_encoder: Path, tmp_path: Path) -> None:
+    parts = parts_of_a_soup(toy_encoder, tmp_path)
     given = ["data=toy", f"soup=[{','.join(parts)}]", f"out={tmp_path / 'soup'}", "device=cpu"]
     facts = teaching.make_teacher(*configs.load_teacher(given))
+    assert f"classifier.weight of '{parts[1]}'" in facts["warning"] and "same init_seed" in facts["warning"]
+
+
+def test_a_soup_is_the_mean_of_its_teachers_and_sees_no_training_text(toy_encoder: Path, tmp_path: Path) -> None:
+    parts = parts_of_a_soup(toy_encoder, tmp_path, "init_seed=1")
+    given = ["data=toy", f"soup=[{','.join(parts)}]", f"out={tmp_path / 'soup'}", "device=cpu"]
+    facts = teaching.make_teacher(*configs.load_teacher(given))
+    assert facts["warning"] is None  # their heads began alike
     assert facts["rows"] == 0 and facts["scores"]["accuracy"] > 0 and teaching.make_teacher(
         *configs.load_teacher(given)) == facts
     weights = [load_file(Path(folder) / "model.safetensors") for folder in (*parts, tmp_path / "soup")]

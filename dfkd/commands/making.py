@@ -16,7 +16,8 @@ def teacher(overrides: Optional[list[str]] = Overrides) -> None:
 
     Needs `data=NAME` (or a YAML file) and `model=` a folder, `package:DIST` or hub name. More: `out`, `epochs`,
     `batch_size`, `learning_rate`, `limit`, `seed`, `threads`, `precision`, and any `data.FIELD`. In place of `model=`,
-    `soup=[A,B]` takes the mean of finished teachers' weights, trained from one model with other seeds or rates.
+    `soup=[A,B]` takes the mean of finished teachers' weights, trained from one model and one head (`init_seed=0`) with
+    other seeds or rates.
 
     Example: `dfkd teacher data=sst2 model=bert-base-uncased out=teachers/sst2 epochs=3`
     """
@@ -30,6 +31,8 @@ def teacher(overrides: Optional[list[str]] = Overrides) -> None:
     with Bar("test items") as predicted:
         facts = teaching.make_teacher(data, settings, quiet=not sys.stderr.isatty(), progress=predicted)
     scores = facts["scores"]
+    if facts.get("warning"):
+        console.print(f"warning: {facts['warning']}", markup=False, soft_wrap=True)
     done = f"trained on {facts['rows']} rows" if facts["rows"] else "averaged"
     console.print(f"{done} in {facts['seconds']:.0f} s")
     console.print(scores_line(scores) if scores else "no test split: no scores")

@@ -1,7 +1,7 @@
 """One classifier out of several that were fine-tuned from the same weights: the mean of their weights.
 
 Source: Wortsman et al., "Model soups", ICML 2022 (arXiv:2203.05482), section 2, the uniform soup: as a rule better than
-its parts on the whole, at the cost of one model.
+its parts on the whole, at the cost of one model. All weights, the head's as well, are to have begun alike.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import torch
+from torch import Tensor
 
 from dfkd.errors import ConfigError
 from dfkd.models import preflight, sources
 from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
 
+ALIKE = 0.5  # cosine: weights fine-tuned from the same ones have 0.9 and more, those of two fresh heads about 0
 FIX = "give teachers that were trained from one and the same model: 'dfkd teacher' with other seeds or rates"
 
 
@@ -47,19 +49,36 @@ def _shape(config: Any) -> dict[str, Any]:
     return {name: value for name, value in config.to_dict().items() if name not in ignored}
 
 
-def averaged(references: Sequence[str], trust_remote_code: bool = False) -> TextClassifier:
+def averaged(references: Sequence[str], trust_remote_code: bool = False) -> tuple[TextClassifier, str | None]:
     """The classifier with the mean of all weights, on the CPU, in float32; the first one's tokenizer.
 
     Args:
         references: as :func:`check` has passed them.
         trust_remote_code: let a hub model run its own code.
+
+    Returns:
+        The classifier, and a warning, for people, where weights did not begin alike.
     """
+    apart: list[str] = []
     mean = load_classifier(references[0], trust_remote_code=trust_remote_code)
     own = mean.model.state_dict()
     sums = {name: weights.to(torch.float64) for name, weights in own.items() if weights.is_floating_point()}
     for reference in references[1:]:
         weights = load_classifier(reference, trust_remote_code=trust_remote_code).model.state_dict()
+        apart += [f"{name} of '{reference}'" for name in sums if not _alike(own[name], weights[name])]
         for name in sums:
             sums[name] += weights[name]
     mean.model.load_state_dict({**own, **{name: (total / len(references)).float() for name, total in sums.items()}})
-    return mean
+    if not apart:
+        return mean, None
+    return mean, (
+        f"{', '.join(apart)} and those of '{references[0]}' have next to nothing in common, and their mean is small: "
+        "they did not begin alike. Train the parts of a soup with the same init_seed"
+    )
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two matrices point the same way; vectors, which may begin at zero, pass."""
+    if first.dim() < 2:
+        return True
+    return float(torch.nn.functional.cosine_similarity(first.flatten(), second.flatten(), dim=0)) >= ALIKE
