@@ -259,8 +259,8 @@ class TeacherConfig:
             weights' mean is the new teacher (arXiv:2203.05482).
         out: folder of the finished teacher; ``None``: ``teachers/<data>-<model>``.
         limit: train on the first ``limit`` rows of the shuffled split; ``None``: all.
-        init_seed: of the weights that the model lacks, the head; ``None``: as ``seed``. The parts of a soup begin with
-            the same ones, or the mean of their heads is next to nothing.
+        init_seed: of the weights that the model lacks, the head; ``None``: as ``seed``. The parts of a soup are to
+            begin with the same ones: the mean of heads that did not is small, and the soup the less sure.
         batch_order: batches hold texts of about equal length; they come ``shuffled``, or ``by_length``, from long to
             short again and again, as transformers has it: an interrupted training then goes on with other rows.
     """

@@ -5,6 +5,7 @@ Several processes may work on one grid: each takes runs that no other has.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import time
@@ -13,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, ContextManager, Mapping, Protocol, Sequence
 
-from dfkd import identity, pipeline, workers
-from dfkd.errors import Busy, DfkdError
+from dfkd import identity, pipeline, state, workers
+from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
 from dfkd.report.results import FAILED, Missing, Result, collect
@@ -192,20 +193,29 @@ class Keeping:
         watcher: hears of the progress as well.
         jobs: of the grid.
         folder: where the copies go; see :func:`keep_results`.
+
+    Raises:
+        ConfigError: the folder cannot be made.
     """
 
     def __init__(self, watcher: Watcher, jobs: Sequence[Job], folder: Path) -> None:
         self.watcher, self.folder = watcher, folder
         self._waiting = list(jobs)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fix = "name another folder"
+            raise ConfigError(f"no results can be kept in '{folder}'", found=error, fix=fix) from error
 
     def update(self, finished: int, failed: int, running: Sequence[str], left: float | None) -> None:
-        """As :meth:`Watcher.update`."""
+        """As :meth:`Watcher.update`; what cannot be copied now is tried again, and does not end the work."""
         done: list[Job] = []
         waiting: list[Job] = []
         for job in self._waiting:
             (done if job.folder.finished else waiting).append(job)
-        self._waiting = waiting
-        keep_results(outcome(done)[0], self.folder)
+        with contextlib.suppress(OSError):
+            keep_results(outcome(done)[0], self.folder)
+            self._waiting = waiting
         self.watcher.update(finished, failed, running, left)
 
 
@@ -218,6 +228,4 @@ def keep_results(found: Sequence[Result], folder: Path) -> None:
         config = result.content["config"]
         data = {name: value for name, value in config["data"].items() if name != "folder"}
         content = {**result.content, "config": {**config, "data": data}}
-        target = folder / result.content["run"] / "result.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        state.write_text(folder / result.content["run"] / "result.json", json.dumps(content, ensure_ascii=False))

@@ -43,7 +43,7 @@ def script(data: str, about: str) -> None:
         only: Optional[list[str]] = typer.Option(None, help="Only this table, student or strategy; repeat for more."),
         workers: int = typer.Option(1, min=1, help="Processes that share the runs."),
         engine: str = typer.Option("processes", help="processes or ray."),
-        keep: Optional[Path] = typer.Option(None, help="Copy the small result files below this folder, as they end."),
+        keep: Optional[Path] = typer.Option(None, help="Copy small result files below this folder, as runs finish."),
         show: bool = typer.Option(False, "--show", help="Run nothing; show what is finished."),
     ) -> None:
         run(data, scale, overrides or [], only or [], workers, engine, keep, show)
@@ -65,7 +65,7 @@ def run(
         only: tables, students, strategies; kinds of which none is named are not restricted.
         workers: processes that share the runs.
         engine: ``processes`` or ``ray``.
-        keep: copy the small result files below this folder.
+        keep: copy the small result files below this folder, as runs finish.
         show: run nothing.
 
     Raises:

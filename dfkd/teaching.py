@@ -44,7 +44,8 @@ def make_teacher(
         progress: called with (done, all) while the test items are predicted.
 
     Returns:
-        What is written to ``teacher.json``: scores on the test split (``None`` without one), seconds, settings.
+        What is written to ``teacher.json``: scores on the test split (``None`` without one), seconds, settings; of a
+        soup also a warning, for people, or ``None``.
 
     Raises:
         ConfigError: data and model do not fit, or the folder holds a teacher made otherwise.

@@ -196,6 +196,37 @@ def test_results_are_kept_as_runs_finish(grid: Callable[..., Path], tmp_path: Pa
     assert [finished for finished, *_ in heard.heard] == [0, 1, 2]
 
 
+def test_a_copy_that_fails_ends_no_work_and_is_tried_again(
+    grid: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    jobs, heard = grids.load(str(grid())), Recorder()
+    with pytest.raises(ConfigError, match="no results can be kept in(?s:.*)name another folder"):
+        (tmp_path / "file").touch()
+        compare.Keeping(heard, jobs, tmp_path / "file")
+    watcher = compare.Keeping(heard, jobs, tmp_path / "kept")
+    compare.work_off(jobs, silent)
+    with monkeypatch.context() as patched:
+        patched.setattr(compare, "keep_results", full)
+        watcher.update(2, 0, [], None)
+    assert len(heard.heard) == 1 and not results.collect([tmp_path / "kept"])
+    watcher.update(2, 0, [], None)
+    assert len(results.collect([tmp_path / "kept"])) == 2
+
+
+def test_the_command_keeps_results_while_it_runs(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watchers: list[Any] = []
+    monkeypatch.setattr(compare, "supervise", lambda *given: watchers.append(given[-1]))
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(grid()), "--keep", str(tmp_path / "kept")])
+    with pytest.raises(SystemExit):  # nothing was run
+        cli.main()
+    assert [type(watcher) for watcher in watchers] == [compare.Keeping] and (tmp_path / "kept").is_dir()
+
+
 def test_runs_that_were_finished_with_other_settings_stand_in_no_table(grid: Callable[..., Path]) -> None:
     jobs = grids.load(str(grid()))
     compare.work_off(jobs, silent)

@@ -178,6 +178,9 @@ def test_losses_of_the_generators(teacher: Teacher) -> None:
     even = torch.eye(3) * 50
     assert class_entropy(even).item() == pytest.approx(torch.tensor(3.0).log().item())
     assert class_entropy(even[:1].repeat(3, 1)).item() == pytest.approx(0, abs=1e-6)
+    sure = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)  # the others' probabilities are exactly 0
+    class_entropy(sure).backward()  # type: ignore[no-untyped-call]
+    assert sure.grad is not None and bool(sure.grad.isfinite().all())
 
 
 # turns

@@ -167,6 +167,15 @@ def test_the_language_models_precision_is_its_own_if_given(
     assert len(strategy.synthesize(4).texts) == 4
 
 
+def test_strategies_of_one_run_share_a_model_of_one_precision(context: Context, toy_language_model: Path) -> None:
+    def model(**given: Any) -> Any:
+        options = registry.options("lm_free", {"model": str(toy_language_model), **given})
+        return registry.build("lm_free", options, context).source.engine.language_model.model
+
+    assert model() is model(model_precision="float32") is not model(model_precision="bf16")  # the run's is float32
+    assert model(model_precision="bf16") is model(model_precision="bf16")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_another_model_writes_other_texts(build: Build, name: str, toy_language_model: Path, tmp_path: Path) -> None:
     tiny.build_language_model(tmp_path / "other", ["rain soup match team snow"], seed=3)

@@ -651,7 +651,7 @@ def test_a_teacher_made_before_there_was_a_choice_of_orders_is_known(toy_encoder
     small = ["data=toy", f"model={toy_encoder}", f"out={tmp_path / 't'}", "epochs=0.2", "limit=16", "device=cpu"]
     given = [*small, "batch_order=by_length"]
     facts = teaching.make_teacher(*configs.load_teacher(given), quiet=True)
-    del facts["settings"]["batch_order"]
+    del facts["settings"]["batch_order"], facts["settings"]["init_seed"]
     (tmp_path / "t/teacher.json").write_text(json.dumps(facts))
     assert teaching.make_teacher(*configs.load_teacher(given)) == facts
     with pytest.raises(ConfigError, match="batch_order: 'by_length' there, 'shuffled' now"):
@@ -672,6 +672,12 @@ def test_parts_of_a_soup_that_began_with_other_heads_are_told(toy_encoder: Path,
     given = ["data=toy", f"soup=[{','.join(parts)}]", f"out={tmp_path / 'soup'}", "device=cpu"]
     facts = teaching.make_teacher(*configs.load_teacher(given))
     assert f"classifier.weight of '{parts[1]}'" in facts["warning"] and "same init_seed" in facts["warning"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_head_cannot_begin_with_such_a_seed(seed: int, toy_encoder: Path) -> None:
+    with pytest.raises(ConfigError, match="'init_seed' is out of range"):
+        configs.load_teacher(["data=toy", f"model={toy_encoder}", f"init_seed={seed}"])
 
 
 def test_a_soup_is_the_mean_of_its_teachers_and_sees_no_training_text(toy_encoder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from dfkd.models import preflight, sources
 from dfkd.models.classifier import TextClassifier, class_names, load_classifier, load_tokenizer
 
 ALIKE = 0.5  # cosine: weights fine-tuned from the same ones have 0.9 and more, those of two fresh heads about 0
-FIX = "give teachers that were trained from one and the same model: 'dfkd teacher' with other seeds or rates"
+NAMED = 4  # of them, in a warning
+FIX = "give teachers trained from one and the same model: 'dfkd teacher' with other seeds or rates, and one init_seed"
 
 
 def check(references: Sequence[str], labels: Sequence[str], trust_remote_code: bool = False) -> None:
@@ -69,11 +70,14 @@ def averaged(references: Sequence[str], trust_remote_code: bool = False) -> tupl
         for name in sums:
             sums[name] += weights[name]
     mean.model.load_state_dict({**own, **{name: (total / len(references)).float() for name, total in sums.items()}})
-    if not apart:
-        return mean, None
-    return mean, (
-        f"{', '.join(apart)} and those of '{references[0]}' have next to nothing in common, and their mean is small: "
-        "they did not begin alike. Train the parts of a soup with the same init_seed"
+    return mean, _warning(apart, references[0]) if apart else None
+
+
+def _warning(apart: Sequence[str], first: str) -> str:
+    more = f" and {len(apart) - NAMED} more" if len(apart) > NAMED else ""
+    return (
+        f"{', '.join(apart[:NAMED])}{more} did not begin as in '{first}' (cosine below {ALIKE}): their mean is small, "
+        "and the soup the less sure. Train the parts of a soup from one model and with the same init_seed"
     )
 
 

@@ -91,7 +91,7 @@ class PromptedOptions(LanguageOptions):
 
 
 def content_generator(options: LanguageOptions, context: Context, stop: str = "") -> ContentGenerator:
-    """The language model of a strategy; strategies of one run that name the same one share it.
+    """The language model of a strategy; strategies of one run that name the same one, as precise, share it.
 
     Args:
         options: which model, and how to draw.
@@ -102,7 +102,7 @@ def content_generator(options: LanguageOptions, context: Context, stop: str = ""
         ConfigError: the task has pairs of texts, or the model cannot be loaded.
     """
     refuse_pairs(context.pair)
-    key, trusted = shared_key(options, options.engine), context.trust_remote_code
+    key, trusted = shared_key(options, context, options.engine), context.trust_remote_code
     if key not in context.shared:
         context.shared[key] = engines.open_model(
             options.engine, options.model, context.teacher.device, precision_of(options, context), trusted
@@ -115,9 +115,10 @@ def content_generator(options: LanguageOptions, context: Context, stop: str = ""
     return ContentGenerator(engine, tokenizer, sampling, opening_of(options, context.prompts))
 
 
-def shared_key(options: LanguageOptions, engine: str) -> tuple[str, ...]:
+def shared_key(options: LanguageOptions, context: Context, engine: str) -> tuple[str, ...]:
     """What strategies of one run know a language model by that ``engine`` runs."""
-    return "language model", engine, options.model, options.model_precision or ""
+    weights = load.weights_type(precision_of(options, context), context.teacher.device)
+    return "language model", engine, options.model, str(weights)
 
 
 def precision_of(options: LanguageOptions, context: Context) -> str:

@@ -54,7 +54,7 @@ def features_seen(teacher: Teacher) -> Iterator[list[Tensor]]:
 
 def class_entropy(logits: Tensor) -> Tensor:
     """Entropy, in nats, of the mean prediction of a batch (B, C): a scalar, log C where all classes are as frequent."""
-    return entropy(logits.float().softmax(dim=-1).mean(dim=0))
+    return entropy(logits.float().softmax(dim=-1).mean(dim=0).clamp_min(1e-12))  # at 0 its gradient is infinite
 
 
 class Dafl(InTurns):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
-from dfkd.losses import soft_cross_entropy
+from dfkd.losses import entropy, soft_cross_entropy
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, MoveOptions
 from dfkd.synthesis._inversion import diversity, first_and_last
@@ -115,8 +115,8 @@ class ModifiedZskd(Silent):
             return loss * n
 
         embeddings, _ = self.guesser.move(start, objective)
-        entropy = -torch.xlogy(targets, targets).sum(dim=1).mean()  # L_INPUT cannot fall below it
-        info = {**first_and_last(parts), "target_entropy": float(entropy), **diversity(embeddings)}
+        least = float(entropy(targets).mean())  # L_INPUT cannot fall below it
+        info = {**first_and_last(parts), "target_entropy": least, **diversity(embeddings)}
         return PseudoBatch(embeddings=embeddings, attention_mask=start.attention_mask, targets=targets, info=info)
 
     def state_dict(self) -> dict[str, Any]:

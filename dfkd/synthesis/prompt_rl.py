@@ -197,7 +197,7 @@ def build(options: Options, context: Context) -> PromptRl:
 
 def _policy_model(options: Options, context: Context) -> LanguageModel:
     """The model that the prompter is built on: the engine's own; a copy where the engine keeps its weights apart."""
-    key = _language.shared_key(options, "transformers")
+    key = _language.shared_key(options, context, "transformers")
     if key not in context.shared:  # vllm
         precision = _language.precision_of(options, context)
         context.shared[key] = load.load(options.model, context.teacher.device, precision, context.trust_remote_code)
