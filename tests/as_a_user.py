@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 import pytest
+import torch
 import typer
 from documented import ROOT, Step
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import dfkd.synthesis
 from dfkd import cli, compare, config, grids, packages, ray_engine, workers
@@ -77,7 +78,7 @@ SMALL_RUN = (
     "evaluate.latency_rounds=0", "device=cpu", "precision=float32",
 )
 SMALL_OPTIONS = {  # of strategies that have them
-    "max_new_tokens": 4, "min_words": 1, "inversions": 1, "invert_steps": 2, "keywords": 4, "candidates": 12,
+    "max_new_tokens": 4, "min_words": 1, "inversions": 0, "keywords": 4, "candidates": 12,  # few tokens to decode to
     "contexts": 1, "moment_samples": 8, "latent_width": 4,
 }
 SMALL: dict[str, tuple[str, ...]] = {  # subcommand -> what is appended to it
@@ -151,11 +152,20 @@ def build_stand_ins(root: Path) -> Path:
 
 
 def _save_teacher(encoder: Path, classes: Sequence[str], folder: Path) -> None:
-    """A classifier of random weights beside the encoder's tokenizer: quicker than to load and save the encoder."""
+    """A classifier of random weights beside the encoder's tokenizer: quicker than to load and save the encoder.
+
+    Its biases even out the classes over the words that there are, so that each class has words of its own.
+    """
     shutil.copytree(encoder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     settings = AutoConfig.from_pretrained(encoder, id2label=dict(enumerate(classes)))
     settings.label2id = {name: index for index, name in enumerate(classes)}
-    AutoModelForSequenceClassification.from_config(settings).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # else the weights depend on the tests before
+        model = AutoModelForSequenceClassification.from_config(settings).eval()
+    with torch.no_grad():
+        words = AutoTokenizer.from_pretrained(encoder)(list(WORDS), padding=True, return_tensors="pt")
+        model.classifier.bias -= model(**words).logits.mean(dim=0)
+    model.save_pretrained(folder)
 
 
 def _write_data(data: DataConfig, folder: Path) -> None:
@@ -339,6 +349,12 @@ def filled(words: Sequence[str]) -> list[str]:
     return [f"{key}{equals}{values.get(value, value)}" for key, equals, value in split]
 
 
+def small_options(strategy: str, where: str) -> list[str]:
+    """What makes a strategy do next to nothing."""
+    known = registry.STRATEGIES.module(strategy).Options.__dataclass_fields__
+    return [f"{where}.{option}={value}" for option, value in SMALL_OPTIONS.items() if option in known]
+
+
 def small_settings(words: Sequence[str], step: Step) -> list[str]:
     """What is appended to a command so that it does next to nothing."""
     if words[0] != "dfkd":
@@ -346,9 +362,10 @@ def small_settings(words: Sequence[str], step: Step) -> list[str]:
     appended = [] if "--help" in words else list(SMALL[words[1]])
     if words[1] in ("run", "synthesize"):
         preset = next((word.removeprefix("strategy=") for word in words if word.startswith("strategy=")), "pool")
-        name = config.read_yaml(config.find_yaml("experiments/strategies", preset)).get("name", preset)
-        known = registry.STRATEGIES.module(name).Options.__dataclass_fields__
-        appended += [f"strategy.{option}={value}" for option, value in SMALL_OPTIONS.items() if option in known]
+        content = config.read_yaml(config.find_yaml("experiments/strategies", preset))
+        appended += small_options(content.get("name", preset), "strategy")
+        for place, part in enumerate(content.get("options", {}).get("parts", [])):
+            appended += small_options(part["strategy"], f"strategy.parts.{place}.options")
     if words[1] == "compare":
         appended += one_cell(words)
     return appended
