@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from dfkd import config as configs
-from dfkd import packages, teaching
+from dfkd import cli, packages, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, RunConfig
 from dfkd.errors import ConfigError
@@ -667,11 +667,16 @@ def parts_of_a_soup(encoder: Path, folder: Path, *given: str) -> list[str]:
     return parts
 
 
-def test_parts_of_a_soup_that_began_with_other_heads_are_told(toy_encoder: Path, tmp_path: Path) -> None:
+def test_parts_of_a_soup_that_began_with_other_heads_are_told(
+    toy_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     parts = parts_of_a_soup(toy_encoder, tmp_path)
     given = ["data=toy", f"soup=[{','.join(parts)}]", f"out={tmp_path / 'soup'}", "device=cpu"]
     facts = teaching.make_teacher(*configs.load_teacher(given))
     assert f"classifier.weight of '{parts[1]}'" in facts["warning"] and "same init_seed" in facts["warning"]
+    monkeypatch.setattr("sys.argv", ["dfkd", "teacher", *given])
+    cli.main()
+    assert f"warning: {facts['warning']}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

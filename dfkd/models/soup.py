@@ -82,7 +82,7 @@ def _warning(apart: Sequence[str], first: str) -> str:
 
 
 def _alike(first: Tensor, second: Tensor) -> bool:
-    """Whether two matrices point the same way; vectors, which may begin at zero, pass."""
-    if first.dim() < 2:
+    """Whether two matrices point the same way; vectors, which may begin at zero, pass, and so do equal weights."""
+    if first.dim() < 2 or torch.equal(first, second):
         return True
     return float(torch.nn.functional.cosine_similarity(first.flatten(), second.flatten(), dim=0)) >= ALIKE
