@@ -108,7 +108,7 @@ def plan(folder: Path, overrides: Sequence[str], names: Sequence[str], settings:
         ConfigError: lists every problem found.
     """
     of_run, of_attacks = _sorted(overrides, names)
-    config = _config(folder, of_run)
+    config = finished.config_of(folder, of_run)
     problems: list[ConfigError] = []
     attacks: dict[str, Any] = {}
     task, column = None, 0
@@ -125,7 +125,7 @@ def plan(folder: Path, overrides: Sequence[str], names: Sequence[str], settings:
         problems.append(error)
     try:
         device.check_device(config.device)
-        _check_teacher(folder, config)
+        finished.check_teacher(folder, config)
     except ConfigError as error:
         problems.append(error)
     if problems or task is None:
@@ -158,20 +158,6 @@ def _sorted(overrides: Sequence[str], names: Sequence[str]) -> tuple[list[str], 
     return of_run, of_attacks
 
 
-def _config(folder: Path, overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a finished run, with what is said anew.
-
-    Raises:
-        ConfigError: the folder is no finished run.
-    """
-    if not (folder / "config.yaml").is_file() or not (folder / "result.json").is_file():
-        unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
-        fix = "the run is not finished: repeat its command" if unfinished else "give the folder that dfkd run has left"
-        problem = f"'{folder}' is no finished run"
-        raise ConfigError(problem, expected="config.yaml, result.json and student/ in it", fix=fix)
-    return configs.load([f"config={json.dumps(str(folder / 'config.yaml'))}", *overrides])
-
-
 def _task(folder: Path, config: RunConfig) -> Task:
     """The run's data set, its hand-outs logged in the run's folder.
 
@@ -188,29 +174,6 @@ def _column(config: RunConfig, name: str | None) -> int:
     if name is not None and name not in columns:
         raise ConfigError(f"no text column '{name}'", fix=f"--column; {suggestion(name, columns)}")
     return len(columns) - 1 if name is None else columns.index(name)
-
-
-def _check_teacher(folder: Path, config: RunConfig) -> None:
-    """Whether the run's teacher is still there, and is the one that the student was distilled from.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    fix = "start dfkd in the folder where the run was made, as its path is told from there; or add teacher=FOLDER"
-    try:
-        sources.load_config(config.teacher, config.trust_remote_code)
-    except ConfigError as error:
-        problem = f"the run's teacher '{config.teacher}' is not found"
-        raise ConfigError(problem, found=error.problem, fix=fix) from error
-    teaching.check_teacher(config)
-    known = configs.read_yaml(folder / "config.yaml")
-    recorded, found = known.get("teacher_sha256"), sources.fingerprint(config.teacher)
-    by_name = configs.sha256(str(known["teacher"]))  # all that was known of a teacher from the hub
-    if recorded not in (None, by_name, found):
-        raise ConfigError(
-            f"'{config.teacher}' is not the teacher that the run was distilled from", expected=f"sha256 {recorded}",
-            found=f"sha256 {found}", fix="add teacher=FOLDER with the one that was",
-        )
 
 
 def _entries(checked: Plan, file: Path, progress: Progress) -> list[dict[str, Any]]:

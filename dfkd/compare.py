@@ -156,8 +156,7 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
     for job in jobs:
         changed = job.folder.finished and identity.changes(job.config)
         if changed:
-            other = f"{FAILED}: finished with other settings ({changed}): remove {job.folder.final}, or set runs=FOLDER"
-            missing.append(absent(job.cell, other))
+            missing.append(absent(job.cell, f"{FAILED}: finished with other settings {changed}"))
         elif job.folder.finished:
             found += [labelled(result, job.cell) for result in collect([job.folder.final])]
         elif job.failure.is_file():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from dfkd import config as configs
-from dfkd import runs, tasks
+from dfkd import runs, tasks, teaching
 from dfkd.batch import Text
+from dfkd.config import RunConfig
 from dfkd.errors import ConfigError
 from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
@@ -119,3 +121,40 @@ def load_student(folder: Path) -> Any:
     unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
     fix = "the run is not finished: repeat its command" if unfinished else "give a finished run or a model folder"
     raise ConfigError(f"no student in '{folder}'", expected="student/config.json in it", found="nothing", fix=fix)
+
+
+def config_of(folder: Path, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a finished run, with what is said anew.
+
+    Raises:
+        ConfigError: the folder is no finished run.
+    """
+    if not (folder / "config.yaml").is_file() or not (folder / "result.json").is_file():
+        unfinished = folder.with_name(folder.name + runs.PARTIAL).is_dir()
+        fix = "the run is not finished: repeat its command" if unfinished else "give the folder that dfkd run has left"
+        problem = f"'{folder}' is no finished run"
+        raise ConfigError(problem, expected="config.yaml, result.json and student/ in it", fix=fix)
+    return configs.load([f"config={json.dumps(str(folder / 'config.yaml'))}", *overrides])
+
+
+def check_teacher(folder: Path, config: RunConfig) -> None:
+    """Whether the run's teacher is still there, and is the one that the student was distilled from.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    fix = "start dfkd in the folder where the run was made, as its path is told from there; or add teacher=FOLDER"
+    try:
+        sources.load_config(config.teacher, config.trust_remote_code)
+    except ConfigError as error:
+        problem = f"the run's teacher '{config.teacher}' is not found"
+        raise ConfigError(problem, found=error.problem, fix=fix) from error
+    teaching.check_teacher(config)
+    known = configs.read_yaml(folder / "config.yaml")
+    recorded, found = known.get("teacher_sha256"), sources.fingerprint(config.teacher)
+    by_name = configs.sha256(str(known["teacher"]))  # all that was known of a teacher from the hub
+    if recorded not in (None, by_name, found):
+        raise ConfigError(
+            f"'{config.teacher}' is not the teacher that the run was distilled from", expected=f"sha256 {recorded}",
+            found=f"sha256 {found}", fix="add teacher=FOLDER with the one that was",
+        )

@@ -27,12 +27,14 @@ def changes(config: RunConfig) -> str:
         config: as :func:`dfkd.pipeline.load_config` gives it, of a finished run.
 
     Returns:
-        Empty where nothing differs that matters for the outcome.
+        Empty where nothing differs that matters for the outcome; else with what to do about it.
     """
     final = RunFolder(Path(config.runs) / config.run_name())
-    now: dict[str, Any] = configs.to_dict(config)
+    now: dict[str, Any] = configs.to_dict(config) | fingerprints(config, final)
     there = with_defaults(configs.read_yaml(final.final / "config.yaml"))
-    return runs.changes_between(there, now | fingerprints(config, final))
+    differing = runs.changes_between(there, now)
+    mend = runs.rescoring_command(final.final, there, now) or f"remove {final.final}, or set runs=FOLDER"
+    return differing and f"({differing}): {mend}"
 
 
 def with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:

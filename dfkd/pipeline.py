@@ -15,14 +15,11 @@ from accelerate import Accelerator
 
 from dfkd import config as configs
 from dfkd import judge as judges
-from dfkd import identity, runs, seeding, tasks, teaching, tracking
+from dfkd import identity, runs, scoring, seeding, tasks, teaching, tracking
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome
 from dfkd.doors import AccessLog, Parts, corpus_door, strategy_facts, synthesis_context
 from dfkd.errors import ConfigError
-from dfkd.evaluate import cost
-from dfkd.evaluate.predict import cached_predictions, judged_items, predict
-from dfkd.evaluate.scores import agreement, packed, reliability, scores
 from dfkd.models import device, sources
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
@@ -32,8 +29,6 @@ from dfkd.quality.diagnostics import Diagnostics
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.tasks import Task
-
-BATCH_SIZES_TIMED = (1, 32)
 
 
 @dataclass(frozen=True)
@@ -247,15 +242,9 @@ def judge(
 ) -> dict[str, Any]:
     """Everything that ``result.json`` says of a finished student, but the seconds."""
     config = parts.config
-    tested = _on_test(parts, teacher, student, listeners)
-    timed = _latency(config, teacher, student)
-    student_cost = {**_cost(student), "latency": timed.get("student", {})}
-    student_cost["file_bytes"] = cost.file_bytes(folder.work / "student")
-    teacher_cost = {**_cost(teacher.classifier), "latency": timed.get("teacher", {})}
-    teacher_cost["file_bytes"] = _teacher_bytes(config.teacher)
-    ratio = {
-        size: timed["student"][size]["p50_ms"] / timed["teacher"][size]["p50_ms"] for size in timed.get("student", {})
-    }
+    scored = scoring.score(
+        config, parts.task, teacher, student, folder.work / "student", listeners.stage, listeners.predicted
+    )
     held = {"agreement": outcome.heldout_agreement, "samples": outcome.heldout_samples}
     return {
         "run": config.run_name(),
@@ -267,80 +256,12 @@ def judge(
             "injects": parts.strategy_options.injects,
             "uses_real_text": parts.strategy_options.uses_real_text,
         },
-        "teacher": {
-            "reference": config.teacher, "sha256": sources.fingerprint(config.teacher),
-            "scores": tested.get("teacher"), "correct": tested.get("teacher_correct"),
-            "reliability": tested.get("teacher_reliability"), "cost": teacher_cost,
-            "labels_assumed": teaching.assumed_order(config),
-        },
-        "student": {
-            "scores": tested.get("student"), "correct": tested.get("student_correct"),
-            "reliability": tested.get("student_reliability"), "agreement": tested.get("agreement"),
-            "cost": student_cost,
-        },
-        "latency_ratio": ratio,
+        **scored,
         "fidelity": held if outcome.heldout_agreement is not None else None,
         "queries": dict(teacher.queries),
         "alarms": [alarm["name"] for alarm in folder.read_log("alarms")],
         "steps": outcome.steps,
-        "test_items": tested.get("items", 0),
-        "test_fingerprint": _test_fingerprint(parts) if parts.task.has_test else None,
     }
-
-
-def _on_test(parts: Parts, teacher: Teacher, student: Any, listeners: Listeners) -> dict[str, Any]:
-    """Scores of teacher and student on the test split, and how often they agree; empty without a test split."""
-    if not parts.task.has_test:
-        return {}
-    config = parts.config
-    test = parts.task.hand_out("test", to="evaluate")
-    judged = judged_items(len(test.texts), config.evaluate.limit)
-    texts, labels = [test.texts[i] for i in judged], [test.labels[i] for i in judged]
-    facts = f"{sources.fingerprint(config.teacher)}/{_test_fingerprint(parts)}/{len(texts)}"
-    key = configs.sha256(f"{facts}/{config.data.max_length}/{config.teacher_labels}")
-
-    def ask_teacher() -> torch.Tensor:
-        listeners.stage("asking the teacher about the test items")
-        with teacher.counting_as("evaluate"):
-            return predict(teacher, texts, config.evaluate.batch_size, listeners.predicted)
-
-    teacher_logits = cached_predictions(Path(config.runs) / ".cache", key, ask_teacher)
-    teacher.queries["evaluate"] = len(texts)  # also where an earlier run asked, and the answers were kept
-    listeners.stage("asking the student about the test items")
-    student_logits = predict(student, texts, config.evaluate.batch_size, listeners.predicted)
-    bins = config.evaluate.calibration_bins
-    return {
-        "teacher": scores(teacher_logits, labels, bins), "student": scores(student_logits, labels, bins),
-        "agreement": agreement(teacher_logits, student_logits), "items": len(texts),
-        "teacher_correct": packed(teacher_logits, labels), "student_correct": packed(student_logits, labels),
-        "teacher_reliability": reliability(teacher_logits, labels, bins),
-        "student_reliability": reliability(student_logits, labels, bins),
-    }
-
-
-def _test_fingerprint(parts: Parts) -> str:
-    """Tells the test items judged from any others."""
-    limit = parts.config.evaluate.limit
-    whole = parts.task.fingerprint("test")
-    return whole if limit is None else configs.sha256(f"{whole}/{limit} at random")
-
-
-def _latency(config: RunConfig, teacher: Teacher, student: Any) -> dict[str, Any]:
-    """p50 and p95 in milliseconds for student and teacher in turn, by batch size; empty when switched off."""
-    rounds = config.evaluate.latency_rounds
-    if rounds == 0:
-        return {}
-    pair = {"teacher": teacher.classifier, "student": student}
-    return cost.latency(pair, BATCH_SIZES_TIMED, rounds, config.data.max_length)
-
-
-def _cost(classifier: Any) -> dict[str, Any]:
-    return {**cost.parameter_counts(classifier), "multiply_adds": cost.multiply_adds(classifier)}
-
-
-def _teacher_bytes(reference: str) -> int | None:
-    folder = Path(sources.resolve(reference))
-    return cost.file_bytes(folder) if folder.is_dir() else None
 
 
 def _training_seconds(folder: RunFolder) -> float:

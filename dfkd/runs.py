@@ -24,6 +24,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 
 PARTIAL = ".partial"
 NOTES = "notes.json"
+RESULT = "result.json"
 NOT_COMPARED = ("runs", "data.folder", "tracking")
 
 
@@ -102,7 +103,7 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, rename the folder to its final name, and clear what only a resume needs."""
-        state.write_text(self.work / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
+        state.write_text(self.work / RESULT, as_json(result))
         os.rename(self.work, self.final)
         (self.final / "lock").unlink(missing_ok=True)  # not before: another process would think the run abandoned
         for checkpoint in sorted(self.final.glob("checkpoint*")):
@@ -115,8 +116,26 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """The content of a finished run's ``result.json``."""
-        content: dict[str, Any] = json.loads((self.final / "result.json").read_text())
+        content: dict[str, Any] = json.loads((self.final / RESULT).read_text())
         return content
+
+
+def as_json(result: Mapping[str, Any]) -> str:
+    """A result as its file holds it."""
+    return json.dumps(result, indent=1, ensure_ascii=False)
+
+
+def below(folder: Path) -> list[Path]:
+    """The finished runs in or below a folder, sorted by path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = sorted(path.parent for path in folder.rglob(RESULT) if not path.parent.name.endswith(PARTIAL))
+    if not found:
+        fix = "give the folder of a finished run, or one that holds some"
+        raise ConfigError(f"no finished run in '{folder}'", fix=fix)
+    return found
 
 
 def fresh_samples(records: Iterable[Mapping[str, Any]]) -> int:
@@ -247,13 +266,21 @@ def require_disk(folder: Path, needed: int) -> None:
 
 
 def _refuse_other_config(path: Path, config: Mapping[str, Any], complete: Complete) -> None:
-    changes = changes_between(complete(read_yaml(path / "config.yaml")), config)
+    there = complete(read_yaml(path / "config.yaml"))
+    changes = changes_between(there, config)
     if changes:
-        raise ConfigError(
-            f"the run '{path}' exists with another config",
-            found=changes,
-            fix="choose another name with run=NAME, or remove that folder",
-        )
+        fix = rescoring_command(path, there, config) or "choose another name with run=NAME, or remove that folder"
+        raise ConfigError(f"the run '{path}' exists with another config", found=changes, fix=fix)
+
+
+def rescoring_command(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What makes a finished run that was only scored otherwise the one that is wanted; ``None``: it is another run."""
+    old, new = _flat(there), _flat(now)
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if not path.name.endswith(PARTIAL) and all(key.startswith("evaluate.") for key in differing):
+        settings = " ".join(f"{key}={'null' if new.get(key) is None else new[key]}" for key in differing)
+        return f"score it again: dfkd rescore '{path}' {settings}"
+    return None
 
 
 def changes_between(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:

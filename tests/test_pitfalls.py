@@ -16,6 +16,7 @@ from dfkd import config, distill, finished, pipeline, runs, tasks, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig
 from dfkd.errors import ConfigError, TrainingDiverged
+from dfkd.evaluate import predict
 from dfkd.models.finetune import last_whole_checkpoint
 from dfkd.models.students import registry as students
 from dfkd.pipeline import Listeners
@@ -254,8 +255,8 @@ def test_students_of_pairs_read_pairs(toy_run: Run, tmp_path: Path) -> None:
 
 
 def test_a_limited_test_is_no_prefix_of_a_file_sorted_by_class() -> None:
-    judged = pipeline.judged_items(1000, 200)
-    assert judged == pipeline.judged_items(1000, 200) == sorted(set(judged)) and len(judged) == 200
+    judged = predict.judged_items(1000, 200)
+    assert judged == predict.judged_items(1000, 200) == sorted(set(judged)) and len(judged) == 200
     share = sum(index < 500 for index in judged) / 200  # a file with one class first
     assert 0.4 < share < 0.6
-    assert pipeline.judged_items(10, None) == pipeline.judged_items(10, 20) == list(range(10))
+    assert predict.judged_items(10, None) == predict.judged_items(10, 20) == list(range(10))

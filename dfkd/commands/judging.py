@@ -35,6 +35,30 @@ def evaluate(
 
 
 @app.command()
+def rescore(
+    folder: Path = typer.Argument(..., help="A finished run, or a folder that holds some."),
+    overrides: Optional[list[str]] = Overrides,
+) -> None:
+    """Score finished runs again, with other `evaluate.` settings; nothing is trained, and their tables follow.
+
+    `result.json` and `config.yaml` of the run say so afterwards; what the training gave stays. Runs that were scored
+    with these settings are only shown. Settings: `evaluate.limit=5000` (`null`: the whole test split),
+    `evaluate.latency_rounds=20` and the like; `teacher=FOLDER`, `device=`, `threads=` where those have changed.
+
+    Example: `dfkd rescore runs/tiny/imdb evaluate.limit=10000`
+    """
+    from dfkd import rescoring, runs
+    from dfkd.pipeline import Listeners
+
+    quiet_libraries()
+    for run in runs.below(folder):
+        with Bar("test items") as predicted:
+            result = rescoring.rescore(run, overrides or [], Listeners(predicted=predicted))
+        line = f"{run}: {scores_line(result['student']['scores'])}, {result['test_items']} test items"
+        console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
 def predict(
     folder: Path = typer.Argument(..., help="A finished run, or the folder of a student."),
     text: Optional[list[str]] = typer.Argument(None, help="Texts; without any, they are read from --file."),
