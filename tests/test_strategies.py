@@ -297,6 +297,8 @@ def test_hard_targets_are_even_and_soft_ones_are_distributions(bench: Bench) -> 
     assert guesser.targets(30).sum(0).tolist() == [10, 10, 10]
     soft = bench.build("embedding_guess").guesser.targets(500)
     assert torch.allclose(soft.sum(1), torch.ones(500)) and 0.5 < float(soft.max(1).values.mean()) < 0.75
+    nearly_hard = bench.build("embedding_guess", concentration=0.001).guesser.targets(500)
+    assert torch.allclose(nearly_hard.sum(1), torch.ones(500)) and float(nearly_hard.max(1).values.mean()) > 0.98
 
 
 def test_gaussian_start_has_the_tables_moments(bench: Bench) -> None:

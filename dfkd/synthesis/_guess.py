@@ -15,7 +15,7 @@ from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.decode import pieces
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._classes import even_classes
+from dfkd.synthesis._classes import dirichlet, even_classes
 from dfkd.synthesis._words import draw_length
 
 
@@ -264,8 +264,7 @@ class Guesser:
         if self.options.targets == "hard":
             return torch.eye(classes)[even_classes(n, classes, self.generator)].to(self.teacher.device)
         concentration = torch.full((n, classes), self.options.concentration)
-        gamma = torch._standard_gamma(concentration, generator=self.generator)
-        return (gamma / gamma.sum(dim=1, keepdim=True).clamp_min(1e-9)).to(self.teacher.device)
+        return dirichlet(concentration, self.generator).to(self.teacher.device)
 
     def move(self, start: Start, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[float]]:
         """Minimise ``objective`` over the movable positions with Adam.
