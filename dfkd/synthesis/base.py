@@ -129,6 +129,7 @@ class Facts:
         corpus: as in :class:`Context`.
         teacher_sha256: as in :class:`Context`.
         task: as in :class:`Context`.
+        teacher_type: the teacher's architecture, such as ``bert``; ``None``: unknown.
     """
 
     labels: Sequence[str]
@@ -139,3 +140,4 @@ class Facts:
     corpus: Corpus = _no_corpus
     teacher_sha256: str | None = None
     task: Mapping[str, Any] | None = None
+    teacher_type: str | None = None
