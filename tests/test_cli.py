@@ -469,7 +469,8 @@ TABLE: dict[str, Entry] = {
     ),
     "injected embeddings with a pre-trained student": (
         lambda p: ["strategy=as_dfd", "student=pretrained", f"student.model={p.encoder}"],
-        "nor be an adversary on them\n  expected: student=truncated", "take student=truncated",
+        "cannot learn from injected ones, nor be an adversary on them\n  expected: student=truncated",
+        "take student=truncated",
     ),
     "texts longer than the teacher reads": (
         lambda p: ["data.max_length=131"], "expected: at most 130\n  found: 131", "add data.max_length=130",
