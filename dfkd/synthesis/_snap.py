@@ -26,8 +26,8 @@ class Snapped:
     """Hands on a strategy's samples as texts.
 
     What the teacher loses in between is logged with each batch: ``snap_agreement`` and ``snap_kl`` between its
-    predictions on the embeddings and on the texts, for the first samples; those queries count as ``diagnostics``. So
-    are norm, moments and diversity of the embeddings, which nothing further on sees (see ``Scale``).
+    predictions on the embeddings and on the texts, for the first samples; those queries count as ``diagnostics``.
+    Norm, moments and diversity of the embeddings, which nothing further on sees, are logged as well (see ``Scale``).
 
     Args:
         inner: makes embeddings.
