@@ -142,9 +142,10 @@ def test_killed_again_and_again(settings: Callable[..., list[str]]) -> None:
     ends_with_the_same_bytes(settings("as_dfd"), kills=(0, 2, 3, 4))
 
 
-def test_a_trained_map_survives_a_kill(settings: Callable[..., list[str]]) -> None:
+@pytest.mark.parametrize("more", [[], ["strategy.snap=true"]], ids=["embeddings", "snapped"])
+def test_a_trained_map_survives_a_kill(settings: Callable[..., list[str]], more: list[str]) -> None:
     """The paper's form of AS-DFD: the map W and its moments in the optimizer go on where they were."""
-    ends_with_the_same_bytes(settings("as_dfd/paper"), kills=(2,))
+    ends_with_the_same_bytes(settings("as_dfd/paper", *more), kills=(2,))
 
 
 @pytest.mark.parametrize(
