@@ -189,7 +189,10 @@ class Distiller:
         self.recent = [*self.recent, loss][-MEDIAN_WINDOW:]
 
     def _report(self, feedback: Feedback, seconds: float) -> None:
-        """Log the step; look at the held-out samples, and keep some fresh ones to show, where either is due."""
+        """Log the step; look at the held-out samples, and keep some fresh ones to show, where either is due.
+
+        ``agreement`` is that of the step's own logits, from before it and with the student's dropout on.
+        """
         teacher_class = feedback.teacher_logits.argmax(dim=1)
         record: Record = {"step": self.step, "loss": sum(feedback.losses.values()), **feedback.losses}
         record["agreement"] = float((teacher_class == feedback.student_logits.argmax(dim=1)).float().mean())

@@ -83,13 +83,16 @@ def task_of(config: RunConfig) -> dict[str, Any]:
 def strategy_facts(config: RunConfig, corpus: Corpus) -> Facts:
     """What a strategy's check may know; a teacher that is not there is another check's business."""
     data = config.data
+    teacher_sha256: str | None = None
+    teacher_type: str | None = None
     try:
-        teacher_sha256: str | None = teacher_fingerprint(config)
+        teacher_sha256 = teacher_fingerprint(config)
+        teacher_type = sources.load_config(config.teacher, config.trust_remote_code).model_type
     except ConfigError:
-        teacher_sha256 = None
+        pass
     return Facts(
         data.labels, data.prompts, len(data.text) == 2, data.max_length, trust_remote_code=config.trust_remote_code,
-        corpus=corpus, teacher_sha256=teacher_sha256, task=task_of(config),
+        corpus=corpus, teacher_sha256=teacher_sha256, task=task_of(config), teacher_type=teacher_type,
     )
 
 

@@ -107,7 +107,8 @@ def preflight(
         teaching.check_teacher(config)
         model = sources.load_config(config.teacher, config.trust_remote_code)
         if with_student:
-            given = Facts(model, strategy_options.injects, config.data.max_length)
+            reads, remedy = registry.student_reads(strategy_options), registry.remedy(strategy_options)
+            given = Facts(model, reads, config.data.max_length, remedy)
             students.check(config.student.name, student_options, given)
             runs.require_disk(Path(config.runs), disk_needed(config, model, strategy_options.injects))
     except ConfigError as error:
@@ -117,8 +118,8 @@ def preflight(
             tracking.find(config.tracking)
     except ConfigError as error:
         problems.append(error)
-    if problems:
-        raise ConfigError.joined(problems)
+    if problems:  # strategy and student may both have found that the teacher cannot be split
+        raise ConfigError.joined(list({str(problem): problem for problem in problems}.values()))
     assert task is not None
     return Parts(config, task, strategy_options, student_options, corpus)
 
@@ -232,7 +233,8 @@ def load_models(parts: Parts, accelerator: Accelerator) -> tuple[Teacher, Any]:
     teacher = teaching.load_teacher(config)
     teacher.classifier.to(accelerator.device)
     seeding.seed_globals(config.seed)
-    context = StudentContext(teacher, parts.strategy_options.injects, config.trust_remote_code)
+    reads = registry.student_reads(parts.strategy_options)
+    context = StudentContext(teacher, reads, config.trust_remote_code)
     return teacher, students.build(config.student.name, parts.student_options, context)
 
 

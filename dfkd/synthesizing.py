@@ -160,7 +160,11 @@ def _ours(path: Path) -> bool:
 def _refuse(parts: Parts) -> None:
     name, options = parts.config.strategy.name, parts.strategy_options
     if options.injects == "embeddings":
-        fix = "add strategy.snap=true where the strategy has it, or take one that makes texts ('dfkd strategies')"
+        remedy = registry.remedy(options)
+        snap = f"add {remedy}, or " if remedy else ""
+        if getattr(options, "learns_from_student", False):  # then snapping alone leads to the next refusal
+            snap = "take strategy=embedding_guess strategy.snap=true, or "
+        fix = f"{snap}take a strategy that makes texts ('dfkd strategies')"
         raise ConfigError(f"strategy '{name}' makes embeddings", expected="texts", found="embeddings", fix=fix)
     if options.uses_real_text:
         fix = "run it directly: dfkd run strategy=real_text"

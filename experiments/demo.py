@@ -129,7 +129,7 @@ def left_out(strategy: str, student: tuple[str, ...]) -> str:
     if "student=pretrained" not in student:
         return ""
     return {
-        "as_dfd": "this student has embeddings of its own; strategy.snap=true would do",
+        "as_dfd": "this student has embeddings of its own; embedding_guess with strategy.snap=true would do",
         "prompt_rl": "it would do, and take minutes more",
     }.get(strategy, "")
 

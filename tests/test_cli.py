@@ -285,6 +285,11 @@ class Place(NamedTuple):
     teacher: Path
     encoder: Path
     albert: Path
+    writer: Path
+
+    @property
+    def pretrained(self) -> list[str]:
+        return ["student=pretrained", f"student.model={self.encoder}"]
 
     def file(self, name: str, content: bytes) -> Path:
         path = self.root / name
@@ -300,8 +305,10 @@ def albert_teacher(encoders: Callable[[str], Path], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture
-def place(toy_teacher: Path, toy_encoder: Path, albert_teacher: Path, tmp_path: Path) -> Place:
-    return Place(tmp_path, toy_teacher, toy_encoder, albert_teacher)
+def place(
+    toy_teacher: Path, toy_encoder: Path, albert_teacher: Path, toy_language_model: Path, tmp_path: Path
+) -> Place:
+    return Place(tmp_path, toy_teacher, toy_encoder, albert_teacher, toy_language_model)
 
 
 def full_disk(path: object) -> Any:
@@ -313,6 +320,7 @@ def csv(*rows: str) -> bytes:
 
 
 GOOD = csv("rain,weather", "soup,food", "cup,sport")
+PAIRS = b"a,b,label\nrain,snow,weather\nsoup,salt,food\ncup,goal,sport\n"
 
 Entry = tuple[Callable[[Place], list[str]], str, str]
 TABLE: dict[str, Entry] = {
@@ -397,9 +405,72 @@ TABLE: dict[str, Entry] = {
         "the teacher is a 'albert' model, which cannot be split at its embedding block\n"
         "  expected: one of bert, distilbert, electra, roberta\n  found: albert", "take a strategy that makes texts",
     ),
+    "snapped embeddings of an ALBERT teacher": (
+        lambda p: ["strategy=embedding_guess", "strategy.snap=true", f"teacher={p.albert}"],
+        "error: the teacher is a 'albert' model, which cannot be split at its embedding block",
+        "take a strategy that makes texts",
+    ),
+    "snapped embeddings of an ALBERT teacher, in a mixture": (
+        lambda p: ["strategy=mixture", "strategy.parts=[{strategy: cmi, options: {snap: true, adversary_weight: 0}}]",
+                   f"teacher={p.albert}"],
+        "error: the teacher is a 'albert' model", "take a strategy that makes texts",
+    ),
+    "a generator with an ALBERT teacher": (  # told once, though strategy and student both find it
+        lambda p: ["strategy=dafl", f"teacher={p.albert}"], "error: the teacher is a 'albert' model",
+        "take a strategy that makes texts",
+    ),
+    "keywords inverted from an ALBERT teacher": (
+        lambda p: ["strategy=keyword_prompt", f"strategy.model={p.writer}", f"teacher={p.albert}"],
+        "found: a 'albert' teacher", "add strategy.inversions=0",
+    ),
+    "embeddings for pairs of texts": (
+        lambda p: ["strategy=embedding_guess", "data.text=[a,b]",
+                   f"data.files.test={p.file('a.csv', PAIRS)}"],
+        "'embedding_guess' makes single sequences of embeddings, and the data set has pairs",
+        "take strategy=random_tokens",
+    ),
+    "snapped embeddings for pairs of texts": (
+        lambda p: ["strategy=embedding_guess", "strategy.snap=true", "data.text=[a,b]",
+                   f"data.files.test={p.file('a.csv', PAIRS)}"],
+        "'embedding_guess' makes single sequences of embeddings, and the data set has pairs",
+        "take strategy=random_tokens",
+    ),
+    "AS-DFD with a pre-trained student": (
+        lambda p: ["strategy=as_dfd", *p.pretrained], "cannot learn from injected ones",
+        "or add strategy.snap=true strategy.difficulty_weight=0, which hands",
+    ),
+    "AS-DFD in the paper's form with a pre-trained student": (
+        lambda p: ["strategy=as_dfd/paper", *p.pretrained], "cannot learn from injected ones",
+        "or add strategy.snap=true strategy.difficulty_weight=0 strategy.mask_weight=0, which hands",
+    ),
+    "AS-DFD, snapped, with a pre-trained student": (
+        lambda p: ["strategy=as_dfd", "strategy.snap=true", *p.pretrained], "nor be an adversary",
+        "or add strategy.difficulty_weight=0, which hands",
+    ),
+    "CMI with a pre-trained student": (
+        lambda p: ["strategy=cmi", *p.pretrained], "cannot learn from injected ones",
+        "or add strategy.snap=true strategy.adversary_weight=0, which hands",
+    ),
+    "AS-DFD among others with a pre-trained student": (
+        lambda p: ["strategy=mixture", "strategy.parts=[{strategy: random_tokens}, {strategy: as_dfd}]", *p.pretrained],
+        "cannot learn from injected ones",
+        "or add options: {snap: true, difficulty_weight: 0} to the part as_dfd, which hands",
+    ),
+    "a generator with a pre-trained student": (
+        lambda p: ["strategy=dafl", *p.pretrained], "cannot learn from injected ones",
+        "take student=truncated, bilstm, textcnn or narrow; or take a strategy that makes texts",
+    ),
+    "an adversary on a block that is trained": (
+        lambda p: ["strategy=as_dfd", "strategy.snap=true", "student.freeze_embeddings=false"],
+        "freeze_embeddings=false does not go with", "leave it out; or add strategy.difficulty_weight=0, which hands",
+    ),
+    "an adversary on L_MASK that nothing is trained against": (
+        lambda p: ["strategy=as_dfd", "strategy.difficulty=mask"], "nothing trains the map W", "strategy.mask_weight=1",
+    ),
     "injected embeddings with a pre-trained student": (
         lambda p: ["strategy=as_dfd", "student=pretrained", f"student.model={p.encoder}"],
-        "cannot learn from injected ones\n  expected: student=truncated", "take student=truncated",
+        "cannot learn from injected ones, nor be an adversary on them\n  expected: student=truncated",
+        "take student=truncated",
     ),
     "texts longer than the teacher reads": (
         lambda p: ["data.max_length=131"], "expected: at most 130\n  found: 131", "add data.max_length=130",

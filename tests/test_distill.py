@@ -12,7 +12,9 @@ from typing import Any, Callable, Sequence
 
 import numpy
 import pytest
+import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from dfkd import identity, pipeline
 from dfkd.budget import draws_replay, progress, rate_factor
@@ -46,7 +48,7 @@ def settings(
         of_student = [option.format(encoder=toy_encoder) for option in STUDENTS[student]]
         base = ["data=toy", f"teacher={toy_teacher}", f"runs={tmp_path / 'runs'}", f"strategy={strategy}"]
         needed = {"model": toy_language_model, "folder": toy_pool, "file": outside}
-        described = {option.name for option in registry.describe(strategy)[1]}
+        described = {option.name for option in registry.describe(strategy.partition("/")[0])[1]}
         base += [f"strategy.{name}={value}" for name, value in needed.items() if name in described]
         return [*base, f"student={student}", *of_student, *QUICK, *more]
 
@@ -138,6 +140,36 @@ def test_killed_run_ends_with_the_same_bytes(
 def test_killed_again_and_again(settings: Callable[..., list[str]]) -> None:
     """Before the first checkpoint, between two, right before one, and right after the last."""
     ends_with_the_same_bytes(settings("as_dfd"), kills=(0, 2, 3, 4))
+
+
+@pytest.mark.parametrize("more", [[], ["strategy.snap=true"]], ids=["embeddings", "snapped"])
+def test_a_trained_map_survives_a_kill(settings: Callable[..., list[str]], more: list[str]) -> None:
+    """The paper's form of AS-DFD: the map W and its moments in the optimizer go on where they were."""
+    ends_with_the_same_bytes(settings("as_dfd/paper", *more), kills=(2,))
+
+
+@pytest.mark.parametrize(
+    "more", [["strategy=embedding_guess"], ["strategy=as_dfd", "strategy.difficulty_weight=0"],
+             ["strategy=cmi", "strategy.adversary_weight=0"]], ids=lambda more: more[0],
+)
+def test_a_student_with_other_embeddings_learns_from_snapped_ones(
+    settings: Callable[..., list[str]], more: list[str], toy_encoder: Path
+) -> None:
+    config = configured([
+        *settings("embedding_guess", student="pretrained"), *more, "strategy.snap=true", "train.steps=4",
+        "train.learning_rate=1e-3", "train.weight_decay=0",
+    ])
+    result = run(config)
+    assert result["strategy"]["injects"] == "tokens" and result["queries"]["gradient"] > 0
+    folder = Path(config.runs) / config.run_name()
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(log) == 4 and all({"embedding_norm", "distinct_words"} <= set(entry) for entry in log if entry["fresh"])
+    before, after = load_file(toy_encoder / "model.safetensors"), load_file(folder / "student/model.safetensors")
+    words = "embeddings.word_embeddings.weight"
+    changed = (before[words] != after[f"bert.{words}"]).any(1)
+    assert int(changed.sum()) > 10  # its own embeddings learn, from the tokens that it has read
+    above = "encoder.layer.0.output.dense.weight"
+    assert not torch.equal(before[above], after[f"bert.{above}"])
 
 
 @pytest.mark.slow

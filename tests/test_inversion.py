@@ -17,6 +17,7 @@ from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher, reorder_outputs
 from dfkd.synthesis import _hidden_moments, registry
+from dfkd.synthesis._classes import dirichlet
 from dfkd.synthesis._contrast import Bank, Contrast, info_nce
 from dfkd.synthesis._guess import Start
 from dfkd.synthesis._hidden_moments import HiddenMoments, hidden_states, moment_loss, moments, reference_moments
@@ -24,7 +25,7 @@ from dfkd.synthesis._inversion import diversity, inner_positions
 from dfkd.synthesis.base import Context
 from dfkd.synthesis.cmi import kl_where_agreed, represent
 from dfkd.synthesis.fast_guess import LearnedStart
-from dfkd.synthesis.modified_zskd import class_similarity, draw_targets
+from dfkd.synthesis.modified_zskd import class_similarity
 
 FAMILY = ("modified_zskd", "cmi", "fast_guess")
 Build = Callable[..., Any]
@@ -230,11 +231,36 @@ def test_swapping_the_teachers_classes_permutes_alpha(build: Build, teacher: Tea
 def test_targets_have_the_dirichlets_mean_and_spread(beta: float) -> None:
     alpha = torch.tensor([1.0, 0.0, 0.5])
     concentration = beta * alpha + 1e-4
-    drawn = draw_targets(concentration.expand(40_000, 3), torch.Generator().manual_seed(0))
+    drawn = dirichlet(concentration.double().expand(40_000, 3), torch.Generator().manual_seed(0))
     mean = concentration / concentration.sum()
     assert torch.allclose(drawn.sum(1), torch.ones(40_000), atol=1e-5)
     assert torch.allclose(drawn.mean(0), mean, atol=0.01)
     assert torch.allclose(drawn.var(0), mean * (1 - mean) / (concentration.sum() + 1), atol=0.005)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("classes", [2, 4, 14])
+@pytest.mark.parametrize("concentration", [1e-2, 1e-4, 1e-12])
+def test_targets_of_small_concentrations_are_distributions(
+    concentration: float, classes: int, dtype: torch.dtype
+) -> None:
+    given = torch.full((4000, classes), concentration, dtype=dtype)
+    drawn = dirichlet(given, torch.Generator().manual_seed(0))
+    assert torch.allclose(drawn.sum(1), torch.ones(4000), atol=1e-6)
+    variance = (1 - 1 / classes) / classes / (classes * concentration + 1)
+    assert float(drawn.var(0).mean()) == pytest.approx(variance, rel=0.05)
+    assert float((drawn.max(1).values > 0.99).float().mean()) > 1 - 6 * classes * concentration
+    counts = torch.bincount(drawn.argmax(1), minlength=classes)
+    assert all(abs(count - 4000 / classes) < 5 * (4000 / classes) ** 0.5 for count in counts.tolist())
+
+
+@pytest.mark.parametrize(("concentration", "same"), [(1.0, True), (0.1, True), (0.005, False)])
+def test_where_nothing_underflows_targets_are_plain_gamma_shares(concentration: float, same: bool) -> None:
+    given, ours, plain = torch.full((500, 2), concentration), torch.Generator(), torch.Generator()
+    drawn = dirichlet(given, ours.manual_seed(3))
+    gamma = torch._standard_gamma(given, generator=plain.manual_seed(3))
+    assert torch.equal(drawn, gamma / gamma.sum(1, keepdim=True)) is same
+    assert torch.equal(ours.get_state(), plain.get_state()) is same
 
 
 def test_targets_are_drawn_for_classes_evenly_with_betas_in_turn(build: Build) -> None:
@@ -247,6 +273,20 @@ def test_targets_are_drawn_for_classes_evenly_with_betas_in_turn(build: Build) -
     assert float(targets[1::2].max(dim=1).values.mean()) > 0.97
     assert torch.allclose(targets.mean(0), rows.mean(0), atol=0.04)
     assert torch.isfinite(build("modified_zskd", betas=[1e-6], floor=1e-6).targets(500)).all()
+
+
+def test_classes_are_even_over_batches_that_they_do_not_divide(
+    build: Build, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "output_layer", lambda: torch.nn.Linear(5, 14))
+    strategy = build("modified_zskd")
+    drawn = [strategy.classes(32) for _ in range(700)]
+    assert all(set(torch.bincount(classes, minlength=14).tolist()) == {2, 3} for classes in drawn)
+    counts = torch.bincount(torch.cat(drawn), minlength=14)
+    # 4 of 14 classes get a third one, at random: 1600 of each, give or take; the first four would have 2100
+    assert all(abs(count - 1600) < 60 for count in counts.tolist())
+    at_even_places = torch.bincount(torch.cat([classes[::2] for classes in drawn]), minlength=14)
+    assert all(abs(count - 800) < 100 for count in at_even_places.tolist())  # each class meets every beta
 
 
 def test_a_two_class_head_gets_soft_targets(build: Build, teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,21 @@ def test_facts_are_those_of_the_parts() -> None:
     assert facts(WORDS, {"strategy": "real_text"}) == ("tokens", True)
 
 
+def test_an_adversary_in_a_part_needs_the_teachers_block_and_a_remedy_names_the_part() -> None:
+    def told(*parts: dict[str, Any]) -> tuple[str, str]:
+        options = registry.options("mixture", {"parts": list(parts)})
+        return registry.student_reads(options), registry.remedy(options)
+
+    snapped = {"strategy": "as_dfd", "options": {"snap": True}}
+    assert told(WORDS, {"strategy": "embedding_guess", "options": {"snap": True}}) == ("tokens", "")
+    assert told(WORDS, snapped) == ("embeddings", "options: {difficulty_weight: 0} to the part as_dfd")
+    assert told(snapped, {"strategy": "cmi"}) == (
+        "embeddings", "options: {difficulty_weight: 0} to the part as_dfd and "
+        "options: {snap: true, adversary_weight: 0} to the part cmi",
+    )
+    assert told(snapped, {"strategy": "dafl"}) == ("embeddings", "")  # a generator's samples cannot be snapped
+
+
 def test_a_strategy_may_come_twice() -> None:
     assert [part.label for part in read_parts([WORDS, TEMPLATES, WORDS])] == [
         "random_tokens", "templated", "random_tokens-2"

@@ -319,6 +319,19 @@ def test_students_that_cannot_be_built(
         check("truncated", truncated.Options(**options), sources.load_config(str(encoders("bert"))), injects)
 
 
+@pytest.mark.parametrize("remedy", ["strategy.snap=true strategy.difficulty_weight=0", ""])
+def test_students_that_cannot_share_the_block_are_told_what_makes_texts(
+    remedy: str, encoders: Encoders, tmp_path: Path
+) -> None:
+    teacher = sources.load_config(str(encoders("bert")))
+    other = other_encoder(shutil.copytree(encoders("bert"), tmp_path / "other"), hidden_size=16)
+    facts = Facts(teacher, "embeddings", 24, remedy)
+    for options in (truncated.Options(layers=1, init=other), truncated.Options(layers=1, freeze_embeddings=False)):
+        with pytest.raises(ConfigError, match="or take a strategy that makes texts") as caught:
+            registry.check("truncated", options, facts)
+        assert (f"or add {remedy}, which hands" in str(caught.value)) is bool(remedy)
+
+
 # pre-trained students
 
 
@@ -338,7 +351,7 @@ def test_pretrained_students_bring_their_own_tokenizer(bert: Teacher, tmp_path: 
 @pytest.mark.parametrize(
     "injects, max_length, said",
     [
-        ("embeddings", 24, "cannot learn from injected ones\n  expected: student=truncated"),
+        ("embeddings", 24, "cannot learn from injected ones, nor be.*\n  expected: student=truncated"),
         ("tokens", 131, "cannot read texts of data.max_length tokens\n  expected: at most 130\n  found: 131"),
     ],
 )

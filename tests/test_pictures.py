@@ -216,6 +216,16 @@ def test_the_adversary_is_drawn_before_and_after() -> None:
     assert training.adversary(runs[1:], {}) is None
 
 
+def test_an_adversary_that_was_off_has_no_curve() -> None:
+    on, off = log(kl_first=1.0, kl_last=2.0, teacher_confidence=0.9), log(mask=0.5, teacher_confidence=0.8)
+    runs = [run("as_dfd", records=on), run("lambda 0", records=off)]
+    figure = training.adversary(runs, looks_of(*runs))
+    assert figure is not None
+    found = {axes.get_ylabel(): [float(line.get_ydata()[0]) for line in axes.lines] for axes in figure.axes}
+    assert found[training.ADVERSARY["kl"]] == [1.0, 2.0] and found[training.ADVERSARY["mask"]] == [0.5]
+    assert found[training.ADVERSARY["teacher_confidence"]] == [0.9, 0.8]
+
+
 # classes and confidence
 
 def test_class_shares_leave_replayed_batches_out() -> None:

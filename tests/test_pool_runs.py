@@ -183,7 +183,9 @@ def test_a_pool_survives_kill_9(given: list[str], tmp_path: Path, batches: int) 
 
 @pytest.mark.parametrize(
     ("strategy", "match"),
-    [("as_dfd", "makes embeddings(.|\n)*snap=true"), ("real_text", "task's own texts"),
+    [("as_dfd", "makes embeddings(.|\n)*take strategy=embedding_guess strategy.snap=true, or"),
+     ("cmi strategy.adversary_weight=0", "makes embeddings(.|\n)*add strategy.snap=true, or take a strategy"),
+     ("dafl", "makes embeddings(.|\n)*what to do: take a strategy that makes texts"), ("real_text", "task's own texts"),
      ("mixture strategy.parts=[{strategy: embedding_guess}]", "makes embeddings"),
      ("as_dfd strategy.snap=true", "'as_dfd' learns from the student"),
      ("mixture strategy.parts=[{strategy: as_dfd, options: {snap: true}}]", "'mixture' learns from the student"),

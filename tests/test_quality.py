@@ -17,6 +17,7 @@ from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import DataConfig
 from dfkd.errors import ConfigError
 from dfkd.losses import prediction_gap
+from dfkd.models import scale
 from dfkd.models.decode import NearestTokens, pieces, token_table, without_ends
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
@@ -24,7 +25,7 @@ from dfkd.models.teacher import Teacher
 from dfkd.quality import diagnostics
 from dfkd.quality.alarms import RULES, WINDOW, Alarms
 from dfkd.quality.diagnostics import Diagnostics
-from dfkd.report.inspect import early_and_late, inspect_run
+from dfkd.report.inspect import classes_table, early_and_late, inspect_run
 from dfkd.synthesis import registry
 from dfkd.synthesis._snap import Snapped, shares_embeddings
 from dfkd.synthesis.base import Context
@@ -40,7 +41,7 @@ def build(teacher: Teacher, name: str, student: Any = None, **options: Any) -> A
     if student is None:
         torch.manual_seed(0)
         made = students.STUDENTS.options("truncated", {"layers": 1})
-        student = students.build("truncated", made, StudentContext(teacher, typed.injects))
+        student = students.build("truncated", made, StudentContext(teacher, registry.student_reads(typed)))
     context = Context(teacher, student, seeding.generator(0, "synthesis"), False, {}, lambda: ())
     return registry.build(name, typed, context)
 
@@ -79,13 +80,13 @@ def test_pairwise_cosine_by_hand() -> None:
     ends = [9.0, 9.0]
     alike = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [2.0, 0.0], ends]])
     both = ("pairwise_cosine", "pairwise_square")
-    assert diagnostics.pairwise_cosines(alike, mask, mean) == dict.fromkeys(both, pytest.approx(1))
+    assert scale.pairwise_cosines(alike, mask, mean) == dict.fromkeys(both, pytest.approx(1))
     across = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [0.0, 2.0], ends]])
-    assert diagnostics.pairwise_cosines(across, mask, mean) == dict.fromkeys(both, pytest.approx(0))
+    assert scale.pairwise_cosines(across, mask, mean) == dict.fromkeys(both, pytest.approx(0))
     mirrored = torch.tensor([[ends, [1.0, 0.0], ends], [ends, [-2.0, 0.0], ends]])
-    found = diagnostics.pairwise_cosines(mirrored, mask, mean)
+    found = scale.pairwise_cosines(mirrored, mask, mean)
     assert found == {"pairwise_cosine": pytest.approx(-1), "pairwise_square": pytest.approx(1)}
-    assert diagnostics.pairwise_cosines(alike[:1], mask[:1], mean) == {}
+    assert scale.pairwise_cosines(alike[:1], mask[:1], mean) == {}
 
 
 def test_confidence_and_entropy_by_hand(teacher: Teacher) -> None:
@@ -218,6 +219,35 @@ def test_snapped_strategies_make_texts_of_the_nearest_tokens(teacher: Teacher) -
     assert 0 <= batch.info["snap_agreement"] <= 1 and batch.info["snap_kl"] >= 0
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_a_snapped_batch_brings_the_scale_of_its_embeddings_along(
+    teacher: Teacher, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the names that diagnostics give it where the embeddings are handed on, and alarms watch."""
+    strategy = build(teacher, "embedding_guess", snap=True)
+    batch = embedded(teacher, scale)
+    monkeypatch.setattr(strategy.inner, "synthesize", lambda n: batch)
+    snapped, look = strategy.synthesize(40), Diagnostics(teacher)
+    plain = look.measure(feedback(teacher, batch))
+    names = {"embedding_norm", "embedding_deviation", "embedding_shift", "pairwise_cosine", "pairwise_square"}
+    assert {name: snapped.info[name] for name in names} == {name: plain[name] for name in names}
+    assert snapped.info["embedding_norm"] == pytest.approx(scale, rel=0.1)
+    assert not names & set(look.measure(feedback(teacher, snapped)))  # the log has one of each
+    alarms, logged = Alarms(3), {**snapped.info, **look.measure(feedback(teacher, snapped))}
+    risen = [alarm.name for step in range(WINDOW) for alarm in alarms.see({"step": step, **logged})]
+    assert ("too_large" in risen) is (scale > 1.5)
+
+
+def test_the_nearest_tokens_are_the_same_under_autocast(teacher: Teacher) -> None:
+    nearest = NearestTokens(teacher.classifier, only_pieces=True)
+    embeddings = torch.randn(200, 20, teacher.width, generator=torch.Generator().manual_seed(0))
+    expected = nearest.ids(embeddings)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nearest.ids(embeddings), expected)
+        rounded = (embeddings @ nearest.table.T).argmax(dim=-1)  # what autocast makes of it
+    assert not torch.equal(nearest.entries[rounded], expected)
+
+
 def test_snapping_queries_are_no_training_queries(teacher: Teacher) -> None:
     build(teacher, "embedding_guess", snap=True, guess_steps=1).synthesize(4)
     assert teacher.queries["train"] == 4 and teacher.queries["diagnostics"] == 8
@@ -234,12 +264,25 @@ def test_mask_loss_of_a_snapped_batch_is_that_of_its_tokens(teacher: Teacher) ->
 def test_a_student_with_other_embeddings_takes_no_mask_loss(teacher: Teacher) -> None:
     options = students.STUDENTS.options("truncated", {"layers": 1, "init": "fresh"})
     student = students.build("truncated", options, StudentContext(teacher, "tokens"))
+    student.embedding_block.requires_grad_(False)
     with torch.no_grad():
         next(student.embedding_block.parameters()).add_(1.0)
     assert not shares_embeddings(student, teacher)
-    with pytest.raises(ConfigError, match="difficulty_weight=0 strategy.mask_weight=0"):
-        build(teacher, "as_dfd", student, snap=True)
+    with pytest.raises(ConfigError, match="of its own(.|\n)*strategy.difficulty_weight=0 strategy.mask_weight=0"):
+        build(teacher, "as_dfd", student, snap=True, mask_weight=1.0)
     build(teacher, "as_dfd", student, snap=True, difficulty_weight=0, mask_weight=0).synthesize(3)
+
+
+@pytest.mark.parametrize(("name", "off"), [("as_dfd", "difficulty_weight"), ("cmi", "adversary_weight")])
+def test_an_adversary_needs_a_block_that_stays_the_teachers(teacher: Teacher, name: str, off: str) -> None:
+    options = students.STUDENTS.options("truncated", {"layers": 1})
+    student = students.build("truncated", options, StudentContext(teacher, "tokens"))
+    assert shares_embeddings(student, teacher)
+    with pytest.raises(ConfigError, match=f"block is trained\n.*student.freeze_embeddings=true.*strategy.{off}=0"):
+        build(teacher, name, student, snap=True)
+    build(teacher, name, student, snap=True, **{off: 0}).synthesize(3)
+    student.embedding_block.requires_grad_(False)
+    build(teacher, name, student, snap=True).synthesize(3)
 
 
 # a run, looked into
@@ -288,6 +331,27 @@ def test_inspect_shows_alarms_facts_and_samples_early_and_late(finished: Path) -
         assert "pairwise_cosine" in shown(finished)
     finally:
         partial.rename(finished)
+
+
+def test_inspect_shows_the_classes_that_the_teacher_saw(finished: Path) -> None:
+    counts = [json.loads(line)["classes"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    lines = [line.split() for line in shown(finished).partition("the teacher's classes")[2].splitlines()]
+    for index, label in enumerate(("weather", "food", "sport")):
+        seen = [sum(row[index] for row in part) / 8 / len(part) for part in (counts[:5], counts[-5:], counts)]
+        assert [label, *(f"{share:.1%}" for share in seen)] in lines
+
+
+def test_classes_are_counted_over_fresh_batches_and_numbered_without_names() -> None:
+    log = [record(0, classes=[3, 1]), {"step": 1, "fresh": False, "classes": [0, 4]}, record(2, classes=[1, 3])]
+    columns = [list(column.cells) for column in classes_table(log, []).columns]
+    assert columns == [["0", "1"], ["50.0%", "50.0%"], ["50.0%", "50.0%"], ["50.0%", "50.0%"]]
+    assert list(classes_table(log[:1], ["no", "[yes]"]).columns[0].cells) == ["no", r"\[yes]"]
+    assert classes_table([{"step": 0}], ["no", "yes"]).row_count == 0
+
+
+def test_facts_that_some_batches_lack_are_shown_of_the_others() -> None:
+    log = [record(step, **({} if step % 2 else {"kl_last": float(step)})) for step in range(20)]
+    assert early_and_late(log)["kl_last"] == (4.0, 14.0) and "kl_last" not in early_and_late(log[1:2])
 
 
 def test_early_and_late_are_means_of_fresh_batches() -> None:

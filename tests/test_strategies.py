@@ -10,11 +10,13 @@ from typing import Any, Callable, Mapping
 import pytest
 import torch
 
-from dfkd import finished, pipeline, seeding, teaching
+from dfkd import pipeline, seeding, teaching
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig, available
+from dfkd.distill import working_folder
 from dfkd.errors import ConfigError, DataFreeError
 from dfkd.losses import entropy, prediction_kl, soft_cross_entropies
+from dfkd.models import device
 from dfkd.models.language.base import Sampling
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
@@ -55,7 +57,7 @@ class Bench:
 
     def build(self, name: str, student: Any = None, pair: bool = False, **options: Any) -> Any:
         typed = registry.options(name, {**self.required(name), **options})
-        student = student or self.student(typed.injects)
+        student = student or self.student(registry.student_reads(typed))
         generator = seeding.generator(0, "synthesis")
         context = Context(
             self.teacher, student, generator, pair, self.data.prompts, lambda: self.texts, corpus=self.corpus
@@ -87,7 +89,7 @@ def test_same_seed_same_bytes(bench: Bench, name: str) -> None:
 
 @pytest.mark.parametrize("name", registry.available())
 def test_state_dict_continues_the_stream(bench: Bench, name: str) -> None:
-    student = bench.student(registry.options(name, {}).injects)
+    student = bench.student(registry.student_reads(registry.options(name, {})))
     strategy = bench.build(name, student)
     strategy.synthesize(5)
     state = strategy.state_dict()
@@ -191,7 +193,9 @@ def test_how_texts_are_drawn_reaches_the_engine(bench: Bench, name: str) -> None
 ])
 def test_every_option_acts_on_the_samples(bench: Bench, name: str, option: str) -> None:
     # what is masked, and how, acts on the samples through an adversary on L_MASK
-    common: dict[str, Any] = {"difficulty": "mask"} if option in ("mask", "mask_share", "mask_with") else {}
+    on_mask = {"difficulty": "mask", "mask_weight": 1.0}
+    common: dict[str, Any] = on_mask if option in ("mask", "mask_share", "mask_with") else {}
+    common |= {"mask_weight": 1.0} if option == "difficulty" else {}
     common |= {"guess_step": "polyak"} if option == "longest_step" else {}
     changed = bench.build(name, **{**common, option: OPTIONS[name][option]}).synthesize(6)
     if (name, str(common)) not in bench.usual:
@@ -233,11 +237,18 @@ def test_every_option_says_what_it_does(plugins: Any) -> None:
     ("name", "options", "match"),
     [("as_dfd", {"difficulty_wait": 1}, "difficulty_weight"), ("as_dfd", {"mask_share": 0}, "mask_share"),
      ("as_dfd", {"start": "noise"}, "gaussian"), ("embedding_guess", {"min_length": 2}, "CLS"),
-     ("random_tokens", {"min_length": 9, "max_length": 3}, "9 or more"), ("as_dfdd", {}, "did you mean 'as_dfd'")],
+     ("random_tokens", {"min_length": 9, "max_length": 3}, "9 or more"), ("as_dfdd", {}, "did you mean 'as_dfd'"),
+     ("as_dfd", {"difficulty": "mask"}, "no opponent(.|\n)*add strategy.mask_weight=1"),
+     ("fast_guess", {"difficulty": "mask"}, "no opponent(.|\n)*strategy.difficulty=kl")],
 )
 def test_bad_options_are_refused(name: str, options: Mapping[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         registry.options(name, options)
+
+
+def test_l_mask_without_an_adversary_and_an_adversary_without_l_mask_are_no_trap() -> None:
+    for values in ({"difficulty": "mask", "difficulty_weight": 0}, {"difficulty": "mask", "mask_weight": 0.1}):
+        assert registry.options("as_dfd", values).difficulty == "mask"
 
 
 # random_tokens, real_text
@@ -297,6 +308,8 @@ def test_hard_targets_are_even_and_soft_ones_are_distributions(bench: Bench) -> 
     assert guesser.targets(30).sum(0).tolist() == [10, 10, 10]
     soft = bench.build("embedding_guess").guesser.targets(500)
     assert torch.allclose(soft.sum(1), torch.ones(500)) and 0.5 < float(soft.max(1).values.mean()) < 0.75
+    nearly_hard = bench.build("embedding_guess", concentration=0.001).guesser.targets(500)
+    assert torch.allclose(nearly_hard.sum(1), torch.ones(500)) and float(nearly_hard.max(1).values.mean()) > 0.98
 
 
 def test_gaussian_start_has_the_tables_moments(bench: Bench) -> None:
@@ -460,6 +473,19 @@ def test_the_kl_adversary_raises_the_divergence_of_student_and_teacher(bench: Be
     assert divergence(2.0) > 1.2 * divergence(0.0)
 
 
+@pytest.mark.parametrize("guess_step", ["adam", "polyak"])
+@pytest.mark.parametrize("name", ["as_dfd", "fast_guess"])
+def test_what_is_not_computed_is_not_logged(bench: Bench, name: str, guess_step: str) -> None:
+    """In an ablation of lambda, a KL or L_MASK of 0 would read as a measurement."""
+    def logged(**options: Any) -> set[str]:
+        info = bench.build(name, guess_step=guess_step, mask_weight=1.0, **options).synthesize(4).info
+        return {fact for fact in info if fact.startswith(("kl", "mask"))}
+
+    assert logged(difficulty_weight=0) == logged(difficulty_weight=0, difficulty="mask") == set()
+    assert logged(guess_steps=1) == logged() == {"kl_first", "kl_last"}
+    assert logged(difficulty="mask") == {"mask_loss_first", "mask_loss_last"}
+
+
 @pytest.mark.parametrize("special", [False, True])
 def test_a_share_of_the_positions_moves_and_the_others_stay(bench: Bench, special: bool) -> None:
     options = {"guess_share": 0.25, "min_length": 22, "max_length": 22, "optimise_special": special}
@@ -514,15 +540,35 @@ def test_as_many_positions_are_masked_as_asked(bench: Bench, mask: str, expected
     assert positions.sum(1).tolist() == [expected] * 10 and not (positions & ~movable).any()
 
 
-def test_the_teacher_and_both_embedding_blocks_are_untouched_by_a_run(toy_teacher: Path, tmp_path: Path) -> None:
-    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=as_dfd", f"runs={tmp_path}", "student.layers=1"]
-    config = pipeline.load_config([*settings, "train.steps=5", "train.batch_size=8", "evaluate.latency_rounds=0"])
-    before = teaching.load_teacher(config).classifier.state_dict()
-    pipeline.run(config)
-    assert all(torch.equal(v, before[k]) for k, v in teaching.load_teacher(config).classifier.state_dict().items())
-    student = finished.load_student(tmp_path / config.run_name())
-    block = teaching.load_teacher(config).classifier.embedding_block.state_dict()
-    assert all(torch.equal(value, block[name]) for name, value in student.embedding_block.state_dict().items())
+def differing(model: Any, before: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of a live model's tensors that are not bit for bit what they were."""
+    now = model.state_dict()
+    assert now.keys() == before.keys()
+    return [name for name in now if not torch.equal(now[name], before[name])]
+
+
+@pytest.mark.parametrize(
+    "strategy", [["strategy=as_dfd"], ["strategy=as_dfd/paper"], ["strategy=as_dfd", "strategy.snap=true"]]
+)
+def test_the_live_teacher_and_both_embedding_blocks_are_untouched_by_a_training(
+    strategy: list[str], toy_teacher: Path, tmp_path: Path
+) -> None:
+    settings = ["data=toy", f"teacher={toy_teacher}", *strategy, f"runs={tmp_path}", "student.layers=1"]
+    config = pipeline.load_config([*settings, "train.steps=5", "train.batch_size=8", "train.heldout=8"])
+    accelerator = device.accelerator(config.device, config.precision, config.threads)
+    teacher, student, distiller = pipeline.assemble(
+        pipeline.preflight(config), working_folder(tmp_path / "run"), accelerator, pipeline.Listeners()
+    )
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (teacher.classifier, student)]
+    assert distiller.fit().steps == 5
+    assert differing(teacher.classifier, before[0]) == []
+    assert all(parameter.grad is None for parameter in teacher.classifier.parameters())
+    learned = differing(student, before[1])
+    assert learned and not [name for name in learned if ".embeddings." in name]  # all above the block, nothing of it
+    assert differing(student.embedding_block, teacher.classifier.embedding_block.state_dict()) == []
+    if "mask_weight" in config.strategy.options and config.strategy.options["mask_weight"] > 0:
+        w = distiller.synthesizer.supervision.map.weight  # type: ignore[attr-defined]
+        assert not torch.equal(w, torch.eye(*w.shape))
 
 
 def test_queries_are_counted_with_gradients_apart(bench: Bench) -> None:

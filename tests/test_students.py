@@ -385,10 +385,10 @@ def test_teachers_that_cannot_be_split_are_refused(
 
 def test_students_without_the_block_are_sent_to_those_that_have_it(bert: Teacher, toy_encoder: Path) -> None:
     with pytest.raises(ConfigError, match="cannot learn from injected ones") as caught:
-        facts = Facts(bert.classifier.model.config, "embeddings", 24)
+        facts = Facts(bert.classifier.model.config, "embeddings", 24, remedy="strategy.snap=true")
         registry.check("pretrained", pretrained.Options(str(toy_encoder)), facts)
     remedies = str(caught.value).partition("what to do: ")[2]
-    assert all(kind in remedies for kind in ("student=truncated", *KINDS, "strategy.snap=true"))
+    assert all(kind in remedies for kind in ("student=truncated", *KINDS, "add strategy.snap=true"))
 
 
 # saving and loading

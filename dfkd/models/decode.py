@@ -68,9 +68,10 @@ class NearestTokens:
         self.table = table[self.entries]
 
     def ids(self, embeddings: Tensor) -> Tensor:
-        """The nearest entry for each of (B, L, D) embeddings: (B, L)."""
-        similarity = F.normalize(embeddings.to(self.table.device).float(), dim=-1) @ self.table.T
-        return self.entries[similarity.argmax(dim=-1)]
+        """The nearest entry for each of (B, L, D) embeddings: (B, L); in float32, as bf16 mistakes one in seventy."""
+        with torch.autocast(self.table.device.type, enabled=False):
+            similarity = F.normalize(embeddings.to(self.table.device).float(), dim=-1) @ self.table.T
+            return self.entries[similarity.argmax(dim=-1)]
 
     def texts(self, embeddings: Tensor, attention_mask: Tensor) -> list[str]:
         """The nearest tokens of each sample, joined; masked positions and special tokens are left out."""

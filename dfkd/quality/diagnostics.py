@@ -1,6 +1,6 @@
 """What pseudo samples look like while a student learns from them: confidence, balance, scale, diversity.
 
-Shapes: B samples, L positions, D embedding width, C classes, V vocabulary entries.
+Shapes: B samples, C classes.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from typing import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd.batch import Feedback, PseudoBatch, Text
 from dfkd.losses import entropy, prediction_gap
-from dfkd.models.decode import NearestTokens, token_table, without_ends
+from dfkd.models.decode import NearestTokens, without_ends
+from dfkd.models.scale import Scale
 from dfkd.models.teacher import Teacher
 
 BRIDGED = 16
@@ -30,17 +29,15 @@ class Diagnostics:
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
         self._nearest: NearestTokens | None = None
-        self._moments: tuple[Tensor, Tensor, float] | None = None
+        self.scale = Scale(teacher.classifier)
 
     def measure(self, feedback: Feedback) -> dict[str, float]:
         """Facts of one step, by name.
 
         Returns:
             ``teacher_confidence``: mean probability of the teacher's class; ``class_entropy``: entropy of the
-            teacher's mean prediction, as a share of its maximum log C. For embeddings also ``embedding_norm``,
-            ``embedding_deviation`` (both as a share of the vocabulary's own), ``embedding_shift`` (distance of the
-            means, as a share of the vocabulary's deviation), ``pairwise_cosine``, and ``pairwise_square``, the mean
-            square of that cosine: a batch of one sample and its mirror image has a cosine of 0. For texts also
+            teacher's mean prediction, as a share of its maximum log C. For embeddings also what
+            :meth:`dfkd.models.scale.Scale.measure` gives; snapped ones bring that along. For texts also
             ``distinct_words`` and ``distinct_2``: different words and pairs of neighbouring words as a share of all;
             ``over_length``: share of texts that the teacher sees cut; ``empty``: share of texts without a word.
         """
@@ -51,7 +48,8 @@ class Diagnostics:
         }
         batch = feedback.batch
         if batch.embeddings is not None:
-            return {**facts, **self._scale(batch)}
+            assert batch.attention_mask is not None
+            return {**facts, **self.scale.measure(batch.embeddings, batch.attention_mask)}
         texts = batch.texts or ()
         facts |= {"distinct_words": distinct_words(texts), "distinct_2": distinct_pairs(texts)}
         return {**facts, "over_length": self._over_length(texts), "empty": empty_share(texts)}
@@ -90,45 +88,10 @@ class Diagnostics:
             self._nearest = NearestTokens(self.teacher.classifier, only_pieces=True)
         return self._nearest.texts(batch.embeddings[:BRIDGED], without_ends(batch.attention_mask[:BRIDGED]))
 
-    def _scale(self, batch: PseudoBatch) -> dict[str, float]:
-        """Norm, moments and diversity of embeddings, against those of the vocabulary."""
-        assert batch.embeddings is not None and batch.attention_mask is not None
-        if self._moments is None:
-            table = token_table(self.teacher.classifier).float().cpu()
-            self._moments = table.mean(dim=0), table.std(dim=0), float(table.norm(dim=1).mean())
-        mean, deviation, norm = self._moments
-        embeddings, mask = batch.embeddings.float().cpu(), batch.attention_mask.cpu().bool()
-        inner = embeddings[mask]
-        return {
-            "embedding_norm": float(inner.norm(dim=1).mean()) / norm,
-            "embedding_deviation": float(inner.std(dim=0).mean() / deviation.mean()),
-            "embedding_shift": float((inner.mean(dim=0) - mean).norm() / deviation.norm()),
-            **pairwise_cosines(embeddings, mask, mean),
-        }
-
 
 def normalised_entropy(probabilities: Tensor) -> float:
     """Entropy of a distribution (C,), as a share of its maximum log C: 1 is even, 0 is one class alone."""
     return float(entropy(probabilities)) / math.log(len(probabilities))
-
-
-def pairwise_cosines(embeddings: Tensor, mask: Tensor, mean: Tensor) -> dict[str, float]:
-    """Cosines between different samples of (B, L, D): 0 where they share nothing, 1 where they are alike.
-
-    A sample is compared as a whole, position by position, after ``mean`` (D,) is taken off, which all embeddings share.
-    The special tokens at both ends are left out: they are alike by construction.
-
-    Returns:
-        The mean, ``pairwise_cosine``, and the mean square, ``pairwise_square``; nothing for a single sample.
-    """
-    if len(embeddings) < 2:
-        return {}
-    inner = mask.clone()
-    inner[:, 0] = False
-    inner[torch.arange(len(mask)), mask.sum(dim=1) - 1] = False
-    flat = F.normalize(((embeddings - mean) * inner.unsqueeze(-1)).flatten(1), dim=1)
-    cosines = (flat @ flat.T)[~torch.eye(len(flat), dtype=torch.bool)]
-    return {"pairwise_cosine": float(cosines.mean()), "pairwise_square": float(cosines.square().mean())}
 
 
 def distinct_words(texts: Sequence[Text]) -> float:

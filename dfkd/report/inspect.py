@@ -1,4 +1,4 @@
-"""A look into a run: alarms, notes, how its pseudo samples changed, and samples by class over its course."""
+"""A look into a run: alarms, notes, how its pseudo samples and their classes changed, and samples by class."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dfkd.config import read_yaml
 from dfkd.errors import ConfigError
 from dfkd.runs import RunFolder
 
@@ -39,7 +40,8 @@ def inspect_run(path: Path, per_class: int = 3) -> Group:
     parts: list[RenderableType] = [Text(f"{folder.path}, {metrics[-1]['step'] + 1} steps")]
     parts += [Text(f"alarm, {alarm_line(alarm)}", style="yellow") for alarm in folder.read_log("alarms")]
     parts += [Text("\n".join(notes_lines(folder.read_notes())))] if folder.read_notes() else []
-    return Group(*parts, facts_table(metrics), samples_table(folder.read_log("samples"), per_class))
+    classes = classes_table(metrics, _labels(folder))
+    return Group(*parts, facts_table(metrics), classes, samples_table(folder.read_log("samples"), per_class))
 
 
 def alarm_line(alarm: Record) -> str:
@@ -68,6 +70,38 @@ def facts_table(metrics: Sequence[Record]) -> Table:
     for name, (early, late) in early_and_late(metrics).items():
         table.add_row(name, f"{early:.4g}", f"{late:.4g}")
     return table
+
+
+def classes_table(metrics: Sequence[Record], labels: Sequence[str]) -> Table:
+    """The teacher's classes of the fresh samples: shares early, late, and of all.
+
+    Args:
+        metrics: the log.
+        labels: C class names; where there are others in number than classes in the log, those are numbered.
+    """
+    counts = [record["classes"] for record in metrics if record.get("fresh", True) and record.get("classes")]
+    parts = [class_shares(part) for part in (counts[:AVERAGED], counts[-AVERAGED:], counts)]
+    names = labels if len(labels) == len(parts[0]) else [str(index) for index in range(len(parts[0]))]
+    title = f"the teacher's classes of fresh samples: the first {AVERAGED} batches, the last {AVERAGED}, all"
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    for heading in ("class", "early", "late", "all"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name, *shares in zip(names, *parts):
+        table.add_row(escape(str(name)), *(f"{share:.1%}" for share in shares))
+    return table
+
+
+def class_shares(counts: Sequence[Sequence[int]]) -> list[float]:
+    """The share of each of C classes over batches with these counts (C,) of samples; empty without a batch."""
+    totals = [sum(column) for column in zip(*counts)]
+    return [total / max(1, sum(totals)) for total in totals]
+
+
+def _labels(folder: RunFolder) -> list[str]:
+    """The class names that a run's settings state; none where they cannot be read."""
+    path = folder.path / "config.yaml"
+    data = read_yaml(path).get("data") if path.is_file() else None
+    return [str(label) for label in data.get("labels", ())] if isinstance(data, dict) else []
 
 
 def samples_table(samples: Sequence[Record], per_class: int) -> Table:

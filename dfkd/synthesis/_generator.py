@@ -51,6 +51,7 @@ class GeneratorOptions:
     """
 
     injects: ClassVar[str] = "embeddings"
+    splits_teacher: ClassVar[bool] = True
     uses_real_text: ClassVar[bool] = False
 
     latent_width: int = 64

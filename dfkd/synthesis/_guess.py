@@ -15,7 +15,7 @@ from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.decode import pieces
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis._classes import even_classes
+from dfkd.synthesis._classes import dirichlet, even_classes
 from dfkd.synthesis._words import draw_length
 
 
@@ -44,6 +44,8 @@ class MoveOptions:
     """
 
     uses_real_text: ClassVar[bool] = False
+    splits_teacher: ClassVar[bool] = True
+    asks_student: ClassVar[tuple[str, ...]] = ()  # the options that, above 0, put embeddings into the student itself
 
     start: Literal["gaussian", "tokens"] = "gaussian"
     align: Literal["table", "layer_norm"] = "table"
@@ -60,6 +62,21 @@ class MoveOptions:
     def injects(self) -> str:
         """What the student is fed."""
         return "tokens" if self.snap else "embeddings"
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The weights by which embeddings reach the student whatever its samples are: of an adversary, of L_MASK."""
+        return {name: getattr(self, name) for name in self.asks_student if getattr(self, name) > 0}
+
+    @property
+    def student_reads(self) -> str:
+        """What the student must be able to read; ``embeddings`` for an adversary as well, though samples be texts."""
+        return "embeddings" if self.asked else self.injects
+
+    @property
+    def as_texts(self) -> dict[str, Any]:
+        """The options that are missing for students with embeddings of their own."""
+        return {**({} if self.snap else {"snap": True}), **dict.fromkeys(self.asked, 0)}
 
     def __post_init__(self) -> None:
         require(self.guess_rate > 0, "strategy.guess_rate", "above 0", self.guess_rate)
@@ -264,8 +281,7 @@ class Guesser:
         if self.options.targets == "hard":
             return torch.eye(classes)[even_classes(n, classes, self.generator)].to(self.teacher.device)
         concentration = torch.full((n, classes), self.options.concentration)
-        gamma = torch._standard_gamma(concentration, generator=self.generator)
-        return (gamma / gamma.sum(dim=1, keepdim=True).clamp_min(1e-9)).to(self.teacher.device)
+        return dirichlet(concentration, self.generator).to(self.teacher.device)
 
     def move(self, start: Start, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[float]]:
         """Minimise ``objective`` over the movable positions with Adam.

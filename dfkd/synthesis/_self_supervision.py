@@ -6,7 +6,7 @@ Shapes: B samples, L positions, D embedding width, H hidden width, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,16 @@ class SelfSupervisionOptions(StepOptions):
 
     Args:
         difficulty_weight: lambda, how strongly e is pushed to be hard for the student.
-        difficulty: what is raised: KL(T || S) on e (``kl``), or the student's L_MASK (``mask``, the paper's).
+        difficulty: what is raised: KL(T || S) on e (``kl``), or the student's L_MASK (``mask``, the paper's), which
+            wants a ``mask_weight`` above 0.
         mask_weight: weight of L_MASK in the student's loss; 0: none is computed; the paper has 1.
         mask: ``share``: mask ``mask_share`` of the inner positions; ``one``: exactly one a sample.
         mask_share: share of masked positions, at least one a sample.
         mask_with: what stands at a masked position of the student's input: the embedding of [MASK], or zeros.
     """
+
+    learns_from_student: ClassVar[bool] = True
+    asks_student: ClassVar[tuple[str, ...]] = ("difficulty_weight", "mask_weight")
 
     difficulty_weight: float = 1.0
     difficulty: Literal["mask", "kl"] = "kl"
@@ -49,6 +53,12 @@ class SelfSupervisionOptions(StepOptions):
         for name in ("difficulty_weight", "mask_weight"):
             require(getattr(self, name) >= 0, f"strategy.{name}", "0 or more", getattr(self, name))
         require(0 < self.mask_share <= 1, "strategy.mask_share", "a share in (0, 1]", self.mask_share)
+        if self.difficulty == "mask" and self.difficulty_weight > 0 and self.mask_weight == 0:
+            raise ConfigError(
+                "the adversary on L_MASK has no opponent: nothing trains the map W, nor the student to lower L_MASK",
+                expected="strategy.mask_weight above 0 with strategy.difficulty=mask", found=self.mask_weight,
+                fix="add strategy.mask_weight=1, as in the paper; or take strategy.difficulty=kl",
+            )
 
 
 class SelfSupervision(nn.Module):
@@ -102,8 +112,6 @@ class SelfSupervision(nn.Module):
 
     def difficulty(self, student: Any, embeddings: Tensor, attention_mask: Tensor, teacher_logits: Tensor) -> Tensor:
         """What the adversary raises, a scalar: L_MASK or KL(T || S) of embeddings (B, L, D), logits (B, C)."""
-        if self.options.difficulty_weight == 0:  # without the adversary its passes through the student are saved
-            return embeddings.new_zeros(())
         if self.options.difficulty == "mask":
             positions = self.positions(inner_positions(attention_mask))
             return self.loss(student, embeddings, attention_mask, positions)
@@ -133,7 +141,8 @@ def guess_against(
         targets: (B, C).
 
     Returns:
-        The embeddings (B, L, D), and L_INPUT and L (``mask_loss`` or ``kl``) before the first and the last step.
+        The embeddings (B, L, D), and L_INPUT and L (``mask_loss`` or ``kl``) before the first and the last step; no L
+        where lambda is 0, as it is not computed then.
 
     Source: Ma et al., EMNLP 2020 (arXiv:2010.04883), section 3, first stage, with L = L_MASK. KL in its place is the
     adversary of Micaelli & Storkey 2019 (ZSKT).
@@ -150,13 +159,17 @@ def _by_adam(
     student: Any, supervision: SelfSupervision, guesser: Guesser, start: Start, targets: Tensor
 ) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """One objective for both sides; also its terms before each step."""
-    weight, name, parts = supervision.options.difficulty_weight, LOGGED[supervision.options.difficulty], []
+    weight, name = supervision.options.difficulty_weight, LOGGED[supervision.options.difficulty]
+    parts: list[dict[str, Tensor]] = []
 
     def objective(embeddings: Tensor) -> Tensor:
         logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
         input_loss = soft_cross_entropy(logits, targets)
+        parts.append({"input_loss": input_loss.detach()})
+        if weight == 0:  # without the adversary its passes through the student are saved, and nothing is logged of it
+            return input_loss * len(targets)
         hardness = supervision.difficulty(student, embeddings, start.attention_mask, logits)
-        parts.append({"input_loss": input_loss.detach(), name: hardness.detach()})
+        parts[-1][name] = hardness.detach()
         return (input_loss - weight * hardness) * len(targets)
 
     embeddings, _ = guesser.move(start, objective)
@@ -167,14 +180,15 @@ def _by_polyak(
     student: Any, supervision: SelfSupervision, guesser: Guesser, start: Start, targets: Tensor
 ) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """A step of each side in turn: towards the target, and aside to what is hard; also the terms before each step."""
-    weight, name, parts = supervision.options.difficulty_weight, LOGGED[supervision.options.difficulty], []
+    weight, name = supervision.options.difficulty_weight, LOGGED[supervision.options.difficulty]
+    parts: list[dict[str, Tensor]] = []
     answers: list[Tensor] = []  # the teacher's, held while the student's side is looked at
 
     def losses(embeddings: Tensor) -> Tensor:
         logits = guesser.teacher.from_embeddings(embeddings, start.attention_mask).logits
         answers[:] = [logits.detach()]
         values = soft_cross_entropies(logits, targets)
-        parts.append({"input_loss": values.detach().mean(), name: values.new_zeros(())})
+        parts.append({"input_loss": values.detach().mean()})
         return values
 
     def harder(embeddings: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ from dfkd.batch import Feedback, PseudoBatch
 from dfkd.errors import ConfigError
 from dfkd.losses import prediction_gap
 from dfkd.models.decode import NearestTokens, without_ends
+from dfkd.models.scale import Scale
 from dfkd.models.students.base import Student
 from dfkd.models.teacher import Teacher
+from dfkd.synthesis._guess import MoveOptions
 from dfkd.synthesis.base import Synthesizer, learns_from_student
 
 COMPARED = 16
@@ -25,6 +27,7 @@ class Snapped:
 
     What the teacher loses in between is logged with each batch: ``snap_agreement`` and ``snap_kl`` between its
     predictions on the embeddings and on the texts, for the first samples; those queries count as ``diagnostics``.
+    Norm, moments and diversity of the embeddings, which nothing further on sees, are logged as well (see ``Scale``).
 
     Args:
         inner: makes embeddings.
@@ -36,6 +39,7 @@ class Snapped:
     def __init__(self, inner: Synthesizer, teacher: Teacher) -> None:
         self.inner, self.teacher = inner, teacher
         self.nearest = NearestTokens(teacher.classifier, only_pieces=True)
+        self.scale = Scale(teacher.classifier)
 
     @property
     def learns_from_student(self) -> bool:
@@ -47,7 +51,8 @@ class Snapped:
         batch = self.inner.synthesize(n)
         assert batch.embeddings is not None and batch.attention_mask is not None
         texts = tuple(self.nearest.texts(batch.embeddings, without_ends(batch.attention_mask)))
-        return PseudoBatch(texts=texts, targets=batch.targets, info={**batch.info, **self._gap(batch, texts)})
+        info = {**batch.info, **self.scale.measure(batch.embeddings, batch.attention_mask), **self._gap(batch, texts)}
+        return PseudoBatch(texts=texts, targets=batch.targets, info=info)
 
     def _gap(self, batch: PseudoBatch, texts: tuple[str, ...]) -> dict[str, float]:
         assert batch.embeddings is not None and batch.attention_mask is not None
@@ -93,16 +98,22 @@ def shares_embeddings(student: Any, teacher: Teacher) -> bool:
     return same_names and all(own[k].shape == theirs[k].shape and bool((own[k] == theirs[k]).all()) for k in own)
 
 
-def require_shared_embeddings(student: Any, teacher: Teacher, difficulty_weight: float, mask_weight: float) -> None:
+def require_shared_embeddings(student: Any, teacher: Teacher, options: MoveOptions) -> None:
     """Refuse the adversary and L_MASK on a student that cannot read the teacher's embeddings, as ``snap`` allows.
+
+    Its embedding block must stay the teacher's: trained on texts, the layers above it would read another language.
 
     Raises:
         ConfigError: says which options to switch off.
     """
-    if (difficulty_weight > 0 or mask_weight > 0) and not shares_embeddings(student, teacher):
+    if not options.asked:
+        return
+    trained = any(parameter.requires_grad for parameter in student.embedding_parameters())
+    if trained or not shares_embeddings(student, teacher):
         raise ConfigError(
-            "the student cannot read embeddings, for the adversary or L_MASK: it does not share the teacher's block",
-            expected="a student on the teacher's embeddings, or no adversary and no L_MASK",
-            found=f"strategy.difficulty_weight={difficulty_weight} strategy.mask_weight={mask_weight}",
-            fix="add strategy.difficulty_weight=0 strategy.mask_weight=0",
+            "the student cannot read the teacher's embeddings, for the adversary or L_MASK",
+            expected="a student on the teacher's embedding block, frozen; or no adversary and no L_MASK",
+            found="its embedding block is trained" if trained else "an embedding block of its own",
+            fix="add student.freeze_embeddings=true, where it is the teacher's; or "
+            + " ".join(f"strategy.{name}=0" for name in options.asked),
         )

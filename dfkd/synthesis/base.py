@@ -4,6 +4,11 @@ A strategy module holds ``Options`` (a frozen dataclass whose class attributes `
 state the facts), the strategy's class, which takes plain values, and ``build(options, context)``. It may also hold
 ``check(options, facts)``, which raises a ConfigError where something is missing, before any work; and
 ``fingerprint(options)``, what tells the files that it reads from others of the same name, for the run's config.
+
+``Options`` may say more, where it is otherwise than it seems from ``injects``: ``student_reads`` (``embeddings`` where
+samples are texts and an adversary looks through the student's embeddings all the same), ``splits_teacher`` (whether
+samples come from above the teacher's embedding block), and ``as_texts``, the options that a strategy of embeddings
+lacks to make texts for students with embeddings of their own.
 """
 
 from __future__ import annotations
@@ -129,6 +134,7 @@ class Facts:
         corpus: as in :class:`Context`.
         teacher_sha256: as in :class:`Context`.
         task: as in :class:`Context`.
+        teacher_type: the teacher's architecture, such as ``bert``; ``None``: unknown.
     """
 
     labels: Sequence[str]
@@ -139,3 +145,4 @@ class Facts:
     corpus: Corpus = _no_corpus
     teacher_sha256: str | None = None
     task: Mapping[str, Any] | None = None
+    teacher_type: str | None = None

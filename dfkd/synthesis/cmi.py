@@ -5,8 +5,9 @@ Shapes: B samples, L positions, D embedding width, H hidden width, C classes.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +15,13 @@ from torch import Tensor
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
-from dfkd.errors import ConfigError
 from dfkd.losses import soft_cross_entropy
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._contrast import Contrast
 from dfkd.synthesis._guess import Guesser, GuessOptions, Start
 from dfkd.synthesis._hidden_moments import HiddenMoments, hidden_states, moment_loss, reference_moments
 from dfkd.synthesis._inversion import diversity, first_and_last, inner_positions, still
-from dfkd.synthesis._snap import shares_embeddings
+from dfkd.synthesis._snap import require_shared_embeddings
 from dfkd.synthesis.base import Context, Silent
 
 
@@ -43,6 +43,8 @@ class Options(GuessOptions):
         projection_rate: Adam's learning rate of the projection.
         bank_size: most representations of earlier samples that are remembered.
     """
+
+    asks_student: ClassVar[tuple[str, ...]] = ("adversary_weight",)
 
     input_weight: float = 1.0
     moment_weight: float = 1.0
@@ -66,6 +68,11 @@ class Options(GuessOptions):
         for name in ("projection_width", "bank_size", "moment_samples"):
             require(getattr(self, name) >= 1, f"strategy.{name}", "1 or more", getattr(self, name))
         require(0 <= self.view_drop < 1, "strategy.view_drop", "a share in [0, 1)", self.view_drop)
+
+    @property
+    def learns_from_student(self) -> bool:
+        """Whether the student is the adversary."""
+        return self.adversary_weight > 0
 
 
 class Seen(NamedTuple):
@@ -120,7 +127,7 @@ class Cmi(Silent):
             last[:] = [seen.representation.detach()]
             return torch.stack([self._weight(name) * term for name, term in terms.items()]).sum() * n
 
-        with still(self.student):
+        with still(self.student) if self.options.adversary_weight > 0 else nullcontext():
             embeddings, _ = self.guesser.move(start, objective)
         info = first_and_last(parts)
         if last:  # as before the last step: to look once more would cost a pass
@@ -207,12 +214,8 @@ def build(options: Options, context: Context) -> Cmi:
     """Contrastive inversion of the context's teacher.
 
     Raises:
-        ConfigError: the adversary is asked of a student that does not share the teacher's embedding block.
+        ConfigError: the adversary is asked of a student that does not share the teacher's embedding block, or that
+            trains it.
     """
-    if options.adversary_weight > 0 and not shares_embeddings(context.student, context.teacher):
-        raise ConfigError(
-            "the student cannot be the adversary: it does not share the teacher's embedding block",
-            found=f"strategy.adversary_weight={options.adversary_weight}",
-            fix="add strategy.adversary_weight=0",
-        )
+    require_shared_embeddings(context.student, context.teacher, options)
     return Cmi(context.teacher, context.student, options, context.generator)

@@ -161,9 +161,10 @@ def build(options: Options, context: Context) -> FastGuess:
     """Amortised guessing between the context's teacher and student.
 
     Raises:
-        ConfigError: L_MASK is asked of a student that does not share the teacher's embedding block.
+        ConfigError: adversary or L_MASK is asked of a student that does not share the teacher's embedding block, or
+            trains it.
     """
     student: Any = context.student
-    require_shared_embeddings(student, context.teacher, options.difficulty_weight, options.mask_weight)
+    require_shared_embeddings(student, context.teacher, options)
     supervision = SelfSupervision(context.teacher, student.hidden_width, options, context.generator)
     return FastGuess(context.teacher, context.student, supervision, options, context.generator)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
+from dfkd.errors import ConfigError
+from dfkd.models.split import SUPPORTED
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import _language
 from dfkd.synthesis._keywords import Keyword, KeywordOptions, find_keywords
@@ -149,9 +151,14 @@ def check(options: Options, facts: Facts) -> None:
     """Whether the strategy can be built, before any work.
 
     Raises:
-        ConfigError: the data config has no domain, the language model or its engine is missing, or the data set has
-            pairs of texts.
+        ConfigError: the data config has no domain, the language model or its engine is missing, the data set has
+            pairs of texts, or the teacher cannot be inverted.
     """
+    if options.inversions > 0 and facts.teacher_type not in (None, *SUPPORTED):
+        raise ConfigError(
+            "embeddings cannot be inverted above this teacher's embedding block", fix="add strategy.inversions=0",
+            expected=f"one of {', '.join(SUPPORTED)}", found=f"a '{facts.teacher_type}' teacher",
+        )
     domain_of(options.templates, facts.prompts)
     _language.check(options, facts)
 

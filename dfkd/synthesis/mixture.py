@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
-from typing import Any, Iterable, Mapping, Sequence, cast
+from typing import Any, ClassVar, Iterable, Mapping, Sequence, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class Options:
             parts at work, from and until are shares of the student steps.
     """
 
+    splits_teacher: ClassVar[bool] = False  # its parts are asked for themselves
+
     parts: list[Any] = field(default_factory=lambda: [{"strategy": "random_tokens"}, {"strategy": "templated"}])
 
     def __post_init__(self) -> None:
@@ -43,6 +45,21 @@ class Options:
         """``embeddings`` if any part injects them; its student then shares the teacher's block, and reads texts too."""
         found = {part.options.injects for part in read_parts(self.parts)}
         return "embeddings" if "embeddings" in found else "tokens"
+
+    @property
+    def student_reads(self) -> str:
+        """``embeddings`` if any part feeds the student such, be it for an adversary alone."""
+        found = {registry.student_reads(part.options) for part in read_parts(self.parts)}
+        return "embeddings" if "embeddings" in found else "tokens"
+
+    @property
+    def remedy(self) -> str:
+        """The options that parts lack for students with embeddings of their own; empty where some part has none."""
+        parts = [part for part in read_parts(self.parts) if registry.student_reads(part.options) == "embeddings"]
+        missing = [getattr(part.options, "as_texts", {}) for part in parts]
+        listed = [", ".join(f"{name}: {str(value).lower()}" for name, value in values.items()) for values in missing]
+        told = [f"options: {{{values}}} to the part {part.label}" for part, values in zip(parts, listed)]
+        return " and ".join(told) if all(missing) else ""
 
     @property
     def uses_real_text(self) -> bool:

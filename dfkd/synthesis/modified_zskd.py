@@ -16,6 +16,7 @@ from dfkd.batch import PseudoBatch
 from dfkd.config import require
 from dfkd.losses import entropy, soft_cross_entropy
 from dfkd.models.teacher import Teacher
+from dfkd.synthesis._classes import dirichlet, even_classes
 from dfkd.synthesis._guess import Guesser, MoveOptions
 from dfkd.synthesis._inversion import diversity, first_and_last
 from dfkd.synthesis.base import Context, Silent
@@ -68,13 +69,6 @@ def class_similarity(weight: Tensor, form: str = "auto") -> Tensor:
     return torch.where(high - low > 1e-6, (cosine - low) / (high - low).clamp_min(1e-6), torch.ones_like(cosine))
 
 
-def draw_targets(concentration: Tensor, generator: torch.Generator) -> Tensor:
-    """A distribution for each row of Dirichlet concentrations: (B, C), on the CPU."""
-    # in float32 the gamma variates of concentrations such as 1e-3 are all 0
-    gamma = torch._standard_gamma(concentration.double(), generator=generator)
-    return (gamma / gamma.sum(dim=1, keepdim=True)).float()
-
-
 class ModifiedZskd(Silent):
     """Draws ``y ~ Dirichlet(beta alpha_c)``, then minimises ``CE(T'(e) / temperature, y)`` over e, K steps.
 
@@ -98,10 +92,16 @@ class ModifiedZskd(Silent):
     def targets(self, n: int) -> Tensor:
         """Draw ``n`` class distributions (n, C): classes evenly, the betas in turn."""
         # the classes are in a random order, so that each meets every beta
-        classes = torch.randperm(n, generator=self.generator) % len(self.alpha)
         betas = torch.tensor(self.options.betas)[torch.arange(n) % len(self.options.betas)]
-        concentration = betas.unsqueeze(1) * self.alpha[classes] + self.options.floor
-        return draw_targets(concentration, self.generator).to(self.teacher.device)
+        concentration = betas.unsqueeze(1) * self.alpha[self.classes(n)] + self.options.floor
+        return dirichlet(concentration.double(), self.generator).to(self.teacher.device)
+
+    def classes(self, n: int) -> Tensor:
+        """Draw ``n`` classes (n,), as many of each as can be; which ones get one more is drawn too."""
+        count = len(self.alpha)
+        if n % count == 0:  # drawn as ever, so that runs of older versions can be repeated
+            return torch.randperm(n, generator=self.generator) % count
+        return torch.tensor(even_classes(n, count, self.generator))
 
     def synthesize(self, n: int) -> PseudoBatch:
         """Guess ``n`` samples."""

@@ -183,20 +183,22 @@ def check(kind: str, options: Any, facts: Facts) -> None:
             found=f"a '{model_type}' teacher",
             fix="take student=truncated or student=pretrained with a strategy that makes texts",
         )
-    check_freezing(options.freeze_embeddings, facts.injects)
+    check_freezing(options.freeze_embeddings, facts)
 
 
-def check_freezing(freeze_embeddings: bool | None, injects: str) -> None:
+def check_freezing(freeze_embeddings: bool | None, facts: Facts) -> None:
     """Injected embeddings bypass the embedding block, so it cannot learn from them, and must stay the teacher's.
+
+    That goes for an adversary as well, where the samples are texts.
 
     Raises:
         ConfigError: it shall be trained all the same.
     """
-    if freeze_embeddings is False and injects == "embeddings":
+    if freeze_embeddings is False and facts.injects == "embeddings":
         raise ConfigError(
-            "student.freeze_embeddings=false does not go with a strategy that injects embeddings",
+            "student.freeze_embeddings=false does not go with a strategy that injects embeddings, or has an adversary",
             found="the injected embeddings live in the teacher's frozen block",
-            fix="leave it out, or take a strategy that makes texts",
+            fix=f"leave it out; {facts.or_texts}",
         )
 
 

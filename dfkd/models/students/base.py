@@ -38,7 +38,7 @@ class StudentContext:
 
     Args:
         teacher: live, on its device.
-        injects: ``tokens`` or ``embeddings``: what the strategy will feed the student.
+        injects: ``tokens`` or ``embeddings``: what the strategy will feed the student, be it for an adversary alone.
         trust_remote_code: let hub models run their own code.
     """
 
@@ -53,13 +53,21 @@ class Facts:
 
     Args:
         teacher_config: the teacher's transformers configuration.
-        injects: ``tokens`` or ``embeddings``.
+        injects: as in :class:`StudentContext`.
         max_length: tokens per text.
+        remedy: what is to be added so that the strategy feeds any student texts alone; empty where nothing would do.
     """
 
     teacher_config: Any
     injects: str
     max_length: int
+    remedy: str = ""
+
+    @property
+    def or_texts(self) -> str:
+        """What else to do where a student cannot take embeddings, as the end of a sentence."""
+        snap = f"add {self.remedy}, which hands the student the nearest tokens as text; or " if self.remedy else ""
+        return f"or {snap}take a strategy that makes texts ('dfkd strategies' lists them)"
 
 
 Values = Mapping[str, Any]

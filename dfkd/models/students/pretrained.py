@@ -37,11 +37,10 @@ def check(options: Options, facts: Facts) -> None:
     """
     if facts.injects == "embeddings":
         raise ConfigError(
-            "a student with its own embeddings cannot learn from injected ones",
+            "a student with its own embeddings cannot learn from injected ones, nor be an adversary on them",
             expected="student=truncated, bilstm, textcnn or narrow (they share the teacher's embedding block)",
             found="student=pretrained",
-            fix="take student=truncated, bilstm, textcnn or narrow; or add strategy.snap=true, which hands the student "
-            "the nearest tokens as text; or take a strategy that makes texts ('dfkd strategies' lists them)",
+            fix=f"take student=truncated, bilstm, textcnn or narrow; {facts.or_texts}",
         )
     config = sources.load_config(options.model)
     check_length(config, facts.max_length, options.model)

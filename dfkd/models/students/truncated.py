@@ -99,12 +99,13 @@ def check(options: Options, facts: Facts) -> None:
     else:
         kept_layers("first", options.layers, int(facts.teacher_config.num_hidden_layers))
     if facts.injects == "embeddings":
-        _check_injection(options, source, facts.teacher_config)
+        _check_injection(options, source, facts)
 
 
-def _check_injection(options: Options, source: PretrainedConfig, teacher: PretrainedConfig) -> None:
+def _check_injection(options: Options, source: PretrainedConfig, facts: Facts) -> None:
+    teacher = facts.teacher_config
     check_supported(teacher.model_type)
-    check_freezing(options.freeze_embeddings, "embeddings")
+    check_freezing(options.freeze_embeddings, facts)
     expected = {name: getattr(teacher, name, None) for name in BLOCK}
     found = {name: getattr(source, name, None) for name in BLOCK}
     differing = [name for name in BLOCK if found[name] != expected[name]]
@@ -113,7 +114,7 @@ def _check_injection(options: Options, source: PretrainedConfig, teacher: Pretra
             "the student cannot share the teacher's embedding block",
             expected=", ".join(f"{name} {expected[name]}" for name in differing),
             found=", ".join(f"{name} {found[name]}" for name in differing) + f" in {options.init}",
-            fix="student.init=teacher or fresh, or a strategy that makes texts",
+            fix=f"take student.init=teacher or fresh; {facts.or_texts}",
         )
 
 
