@@ -16,7 +16,7 @@ import scipy.stats
 
 from dfkd import cli, config, grids, tabling
 from dfkd.errors import ConfigError
-from dfkd.report import _formats, comparison, document, paper
+from dfkd.report import _formats, comparison, document, paper, results, table
 from dfkd.report.document import Grid
 from dfkd.report.layout import sheets
 from dfkd.report.results import Missing, Result
@@ -169,6 +169,21 @@ def test_tokens_are_shown_where_any_were_written(tmp_path: Path) -> None:
     shown = {name: line(text, name).split("|")[-3].strip() for name in ("as_dfd", "prompt_rl", "lm_free", "pool")}
     assert shown == {"as_dfd": "0", "prompt_rl": "12,345", "lm_free": "40", "pool": "–"}
     assert "Tokens are – where a run does not tell" in text
+
+
+def test_seconds_without_the_making_of_a_pool_are_marked() -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("new", 0.8, 0.8), *seeds("old", 0.8, 0.8)]
+    for one in runs[2:]:
+        one.content["queries"]["synthesis"] = 70
+    for one in runs[2:4]:
+        one.content["seconds"]["synthesis"] = 100.0
+    text = comparison.markdown(runs)
+    shown = {name: line(text, name).split("|")[-2].strip() for name in ("random_tokens", "new", "old")}
+    assert shown == {"random_tokens": "12", "new": "112", "old": "12+"}
+    assert results.MORE_NOTE in text and results.MORE_NOTE not in comparison.markdown(runs[:4])
+    assert "12+" in comparison.latex(runs) and results.MORE_NOTE in table.notes(table.rows(runs))
+    rows = {row["strategy"]: row for row in csv.DictReader(io.StringIO(comparison.csv_text(runs)))}
+    assert (rows["old"]["seconds"], rows["old"]["seconds_whole"], rows["new"]["seconds_whole"]) == ("12.5", "False", "True")
 
 
 def test_missing_and_failed_cells_are_shown_as_such() -> None:

@@ -33,7 +33,7 @@ LATEX = {  # brackets and stars as well: behind the double backslash of the line
 CSV_COLUMNS = (
     "student", "data", "strategy", "data_free", "seeds", "missing", "failed", "accuracy", "deviation", "low", "high",
     "teacher", "agreement", "gap_closed", "to_floor", "to_floor_low", "to_floor_high", "to_floor_p", "lead_p", "best",
-    "queries", "tokens", "seconds",
+    "queries", "tokens", "seconds", "seconds_whole",
 )
 
 
@@ -142,7 +142,7 @@ def _csv_values(sheet: Sheet, data: str, strategy: str, data_free: bool) -> dict
         "accuracy": entry.score.mean, "deviation": entry.deviation, "low": entry.score.low, "high": entry.score.high,
         "teacher": sheet.teachers.get(data), "agreement": entry.agreement, "gap_closed": entry.gap,
         "to_floor_p": entry.p, "lead_p": entry.lead, "best": entry.best, "queries": entry.queries,
-        "tokens": entry.tokens, "seconds": entry.seconds,
+        "tokens": entry.tokens, "seconds": entry.seconds, "seconds_whole": entry.seconds_whole,
     }
     if entry.difference is not None:
         mean, low, high, _ = entry.difference

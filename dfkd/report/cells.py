@@ -32,10 +32,11 @@ class Entry:
         difference: from the floor, on the same items; ``None`` for the floor itself.
         p: of the difference, corrected (Holm) for the strategies compared on this data set and student.
         queries: mean teacher queries, synthesis, training and held-out samples together.
-        seconds: mean seconds of synthesis and training.
+        seconds: mean seconds of synthesis and training, the making of a pool included.
         drawn: the accuracy's bootstrap, of the same items as those of the others on this data set.
         deviation: standard deviation of the accuracy over seeds; ``None`` with one seed.
         tokens: mean tokens that a language model wrote; ``None`` where a run does not tell.
+        seconds_whole: whether every run tells how long the making of its pool took, if it used one.
         data_free: whether no run saw a text of the task.
         lead: of the data-free strategy with the highest mean, the largest p value (Holm) of its paired tests against
             each other data-free one; ``None`` for all others, and where there is nothing to lead.
@@ -53,6 +54,7 @@ class Entry:
     drawn: Drawn
     deviation: float | None = None
     tokens: float | None = None
+    seconds_whole: bool = True
     data_free: bool = True
     lead: float | None = None
     best: bool = False
@@ -128,7 +130,8 @@ def _column(data: str, by_strategy: Runs) -> dict[str, Entry]:
             queries=statistics.fmean(spent(run.content["queries"]) for run in runs),
             seconds=statistics.fmean(run.seconds for run in runs), drawn=drawn[name],
             deviation=statistics.stdev(scores) if len(scores) > 1 else None,
-            tokens=_mean_if_known(runs, lambda run: run.tokens), data_free=data_free(name, runs),
+            tokens=_mean_if_known(runs, lambda run: run.tokens),
+            seconds_whole=all(run.seconds_whole for run in runs), data_free=data_free(name, runs),
             lead=p if name == lead else None, best=best and name == lead,
         )
     return made

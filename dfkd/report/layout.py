@@ -9,7 +9,7 @@ from typing import Iterable, Mapping, Sequence
 
 from dfkd.report.cells import SIGNIFICANT, Entry, entries
 from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed
-from dfkd.report.results import Missing, Result
+from dfkd.report.results import MORE, MORE_NOTE, Missing, Result
 from dfkd.report.statistics import Drawn
 
 UNKNOWN = "–"
@@ -138,7 +138,8 @@ class Sheet:
             agreement=_mean([100 * entry.agreement for entry in costed], ".1f"),
             queries=_mean([entry.queries for entry in costed], ",.0f"),
             tokens=_mean([entry.tokens for entry in costed], ",.0f"),
-            seconds=_mean([entry.seconds for entry in costed], ".0f"),
+            seconds=_mean([entry.seconds for entry in costed], ".0f")
+            + MORE * any(not entry.seconds_whole for entry in costed),
         )
 
     def _cell(self, data: str, name: str) -> Cell:
@@ -225,7 +226,7 @@ def notes(sheet: Sheet) -> list[str]:
         said.append("With one seed (deviation –) an interval is over test items alone, and no strategy is called best.")
     if sheet.shows_tokens and any(entry.tokens is None for entry in sheet.entries.values()):
         said.append("Tokens are – where a run does not tell how many a language model wrote for it.")
-    return said
+    return said + ([MORE_NOTE] if any(line.seconds.endswith(MORE) for line in sheet.lines()) else [])
 
 
 def _accuracy(run: Result) -> float | None:

@@ -21,6 +21,8 @@ NEEDED = (
     "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
 )
 BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
+MORE = "+"  # behind seconds that leave out the making of a pool
+MORE_NOTE = f"Seconds with {MORE} leave out the making of a pool, of which older results do not tell."
 FAILED = "failed"  # what the reason of a run begins with that was tried
 AGAIN = "remove the run's folder and run it again"
 
@@ -128,8 +130,13 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Of synthesis and training, the samples set aside included."""
-        return float(self.content["seconds"]["train"] + self.content["seconds"].get("heldout", 0.0))
+        """Of synthesis and training, the samples set aside included, and the making of the pool that was used."""
+        return float(sum(self.content["seconds"].get(part, 0.0) for part in ("synthesis", "heldout", "train")))
+
+    @property
+    def seconds_whole(self) -> bool:
+        """Whether they are all: runs on a pool did not always tell how long its making took."""
+        return "synthesis" in self.content["seconds"] or not self.content["queries"].get("synthesis")
 
     @property
     def seed(self) -> int:

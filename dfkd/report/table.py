@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd.report.gap import CEILING, FLOOR, NO_GAP, NOTE, UNKNOWN, gap_closed, is_gap, mean_score
-from dfkd.report.results import Missing, Result, spent
+from dfkd.report.results import MORE, MORE_NOTE, Missing, Result, spent
 
 Setting = tuple[str, str, str, str, str]
 NO_TEST = "no test data"
@@ -58,7 +58,8 @@ COLUMNS: dict[str, str] = {
     "params": "The student's parameters in millions, and as a share of the teacher's.",
     "time": "Time of a forward pass as a share of the teacher's (ratio of medians), for one text / for 32 at once.",
     "queries": "Sequences sent through the teacher, for synthesis, training and held-out samples.",
-    "seconds": "Synthesis and training, samples set aside included, evaluation not.",
+    "seconds": "Synthesis (a pool's making, as far as it was used) and training, samples set aside included, evaluation "
+    "not.",
 }
 
 
@@ -129,7 +130,8 @@ def _cells(runs: list[Result], bounds: tuple[float, float] | str) -> dict[str, s
         "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
         "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
         "queries": _mean(runs, lambda c: spent(c["queries"]), lambda v, _: f"{v:,.0f}"),
-        "seconds": f"{statistics.fmean(run.seconds for run in runs):.0f}",
+        "seconds": f"{statistics.fmean(run.seconds for run in runs):.0f}"
+        + MORE * any(not run.seconds_whole for run in runs),
     }
 
 
@@ -162,6 +164,8 @@ def notes(made: Sequence[Row]) -> list[str]:
         said.append("No test data for some rows: 'fidelity', on held-out pseudo data, stands in for the scores.")
     if any(row.cells.get("gap closed") in (UNKNOWN, NO_GAP) for row in made):
         said.append(NOTE)
+    if any(row.cells.get("seconds", "").endswith(MORE) for row in made):
+        said.append(MORE_NOTE)
     variants = dict.fromkeys((row.data, row.student, row.reference) for row in made if row.reference)
     said += [f"Gap closed of {data}, {student}, is measured by {used}." for data, student, used in variants]
     return said
