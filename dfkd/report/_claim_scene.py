@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 class Column:
-    """The runs of one data set, by strategy, and a bootstrap of all of them.
+    """The runs of one data set, by strategy, and how their accuracies vary.
 
     Args:
         data: the data set's name.
@@ -38,7 +38,7 @@ class Column:
 
     @cached_property
     def drawn(self) -> dict[str, Drawn]:
-        """Strategy -> its bootstrap."""
+        """Strategy -> its accuracy, and how it varies."""
         return drawn_of(self.data, self.runs)
 
     def queries(self, strategy: str) -> float:

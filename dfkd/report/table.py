@@ -58,8 +58,8 @@ COLUMNS: dict[str, str] = {
     "params": "The student's parameters in millions, and as a share of the teacher's.",
     "time": "Time of a forward pass as a share of the teacher's (ratio of medians), for one text / for 32 at once.",
     "queries": "Sequences sent through the teacher, for synthesis, training and held-out samples.",
-    "seconds": "Synthesis (a pool's making, as far as it was used) and training, samples set aside included, evaluation "
-    "not.",
+    "seconds": "Synthesis (the making of a pool, as far as it is used) and training, samples set aside included; not "
+    "evaluation.",
 }
 
 

@@ -34,7 +34,7 @@ class Scored:
         mean: score, a share.
         low, high: its 95 % interval; the mean where none can be had.
         gap: share of the gap between floor and ceiling that is closed, with its interval; ``None``: there is no gap.
-        drawn: the bootstrap behind it; where there is none, the mean in every round.
+        drawn: how it varies; where that is not known, the mean in every round.
     """
 
     mean: float
@@ -52,8 +52,7 @@ Budget = tuple[int, Scored]
 def scored(results: Sequence[Result]) -> Scores:
     """Setting -> strategy -> score with interval; without the runs that have no test data.
 
-    An interval needs accuracy as the data set's score, and runs that say which items they get right. That of the gap
-    closed is the interval of the difference from the floor, on the same items, as a share of the mean gap.
+    An interval needs accuracy as the data set's score, and runs that say which items they get right.
     """
     groups: dict[Setting, list[Result]] = defaultdict(list)
     for result in results:
@@ -69,15 +68,10 @@ def _scored(group: Sequence[Result]) -> dict[str, Scored]:
     known = all(run.content["student"].get("correct") for run in group)
     if not known or group[0].content["config"]["data"]["metric"] != "accuracy":
         return _without_intervals(by_strategy)
-    found = {name: entry for (_, _, name), entry in entries(group).items()}
-    made = {}
-    for name, entry in found.items():
-        gap = None
-        if entry.gap is not None and entry.difference is not None:
-            width = found[CEILING].score.mean - found[FLOOR].score.mean
-            gap = entry.difference.mean / width, entry.difference.low / width, entry.difference.high / width
-        made[name] = Scored(*entry.score, gap, entry.drawn)
-    return made
+    return {
+        name: Scored(*entry.score, None if name == FLOOR else entry.gap, entry.drawn)
+        for (_, _, name), entry in entries(group).items()
+    }
 
 
 def _without_intervals(by_strategy: Mapping[str, list[Result]]) -> dict[str, Scored]:
