@@ -269,11 +269,15 @@ def test_rewards_prompts_and_parts_of_a_mixture_stand_with_the_samples(tmp_path:
 
 @pytest.mark.parametrize("numbers", ["0.9 against 0.8", ("0.9 against 0.8",), {"0.9": "against 0.8"}])
 def test_claims_are_shown_where_there_are_some(tmp_path: Path, numbers: Any) -> None:
-    claims = [SimpleNamespace(claim="<b>It works", source="we & you", verdict="fails", numbers=numbers)]
+    claims = [
+        SimpleNamespace(claim="<b>It works", who="we & you", said=said, numbers=numbers, where=where)
+        for said, where in (("fails", "g, <i>small"), ("holds so far (1 seed)", "h, big"))
+    ]
     page.write_page([result("as_dfd", 0.8)], [], tmp_path / "with.html", claims=claims)
     page.write_page([result("as_dfd", 0.8)], [], tmp_path / "without.html")
     html = (tmp_path / "with.html").read_text()
     assert "&lt;b&gt;It works" in html and "we &amp; you" in html and ">fails<" in html and "against 0.8" in html
+    assert ">g, &lt;i&gt;small<" in html and ">holds so far (1 seed)<" in html and ">h, big<" in html
     assert "Claims" not in (tmp_path / "without.html").read_text()
 
 

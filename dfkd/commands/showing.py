@@ -111,10 +111,12 @@ def claims(
         who = "our own goal" if verdict.ours else verdict.source
         where = f"\n{verdict.where}:" if verdict.where else ""
         numbers = "\n".join(["", *verdict.numbers])
-        shown.add_row(Text(verdict.verdict, colour), Text.assemble(verdict.claim, (f" ({who})", "dim"), where, numbers))
+        shown.add_row(Text(verdict.said, colour), Text.assemble(verdict.claim, (f" ({who})", "dim"), where, numbers))
     console.print(shown)
     counts = Counter(verdict.verdict for verdict in verdicts)
-    console.print(", ".join(f"{counts[said]} {said}" for said in (claiming.HOLDS, claiming.FAILS, claiming.NOT_RUN)))
+    few = sum(verdict.so_far for verdict in verdicts)
+    numbers = ", ".join(f"{counts[said]} {said}" for said in (claiming.HOLDS, claiming.FAILS, claiming.NOT_RUN))
+    console.print(numbers + (f"; {few} of them on fewer than {claiming.WANTED} seeds" if few else ""))
 
 
 def _format(form: str | None, out: Path | None, known: Mapping[str, str]) -> str:

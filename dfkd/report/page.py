@@ -34,12 +34,16 @@ class Claim(Protocol):
         """In words."""
 
     @property
-    def source(self) -> str:
+    def who(self) -> str:
         """Who says so."""
 
     @property
-    def verdict(self) -> str:
-        """Such as ``holds``, ``fails``, ``not run``."""
+    def said(self) -> str:
+        """Such as ``holds``, ``fails so far (1 seed)``, ``not run``."""
+
+    @property
+    def where(self) -> str:
+        """Grid and student of the runs that say so."""
 
     @property
     def numbers(self) -> Any:
@@ -82,7 +86,7 @@ def _own(name: str) -> str:
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
-    texts = {name: str(getattr(claim, name)) for name in ("claim", "source", "verdict")}
+    texts = {name: str(getattr(claim, name)) for name in ("claim", "who", "said", "where")}
     return {**texts, "lines": _lines(claim.numbers)}
 
 
