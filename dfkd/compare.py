@@ -18,7 +18,7 @@ from dfkd import identity, pipeline, state, workers
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
-from dfkd.report.results import FAILED, Missing, Result, collect
+from dfkd.report.results import FAILED, Missing, Result, collect, why
 
 
 def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[Listeners]]) -> None:
@@ -160,7 +160,7 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
         elif job.folder.finished:
             found += [labelled(result, job.cell) for result in collect([job.folder.final])]
         elif job.failure.is_file():
-            missing.append(absent(job.cell, f"{FAILED}: {reason(job.failure)} (see {job.failure})"))
+            missing.append(absent(job.cell, f"{FAILED}: {why(job.failure)} (see {job.failure})"))
         else:
             missing.append(absent(job.cell, "not run yet"))
     return found, missing
@@ -169,12 +169,6 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
 def absent(cell: Cell, reason: str) -> Missing:
     """A cell's run that is not there, for a table to show."""
     return Missing(str(cell), reason, cell.data, cell.student, cell.strategy)
-
-
-def reason(failure: Path) -> str:
-    """The line that says most: the first of an error of ours, the last of a traceback."""
-    lines = failure.read_text(encoding="utf-8").strip().splitlines() or [""]
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def labelled(result: Result, cell: Cell) -> Result:

@@ -15,7 +15,7 @@ from typing import Any, Mapping, Sequence
 from dfkd import pipeline
 from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml
 from dfkd.errors import ConfigError, suggestion
-from dfkd.report.results import BUDGET
+from dfkd.report.results import BUDGET, FAILURE
 from dfkd.runs import RunFolder
 
 TABLES = "experiments/tables"
@@ -62,7 +62,7 @@ class Job:
     @property
     def failure(self) -> Path:
         """Where the last failure is written down."""
-        return self.folder.work / "failure.txt"
+        return self.folder.work / FAILURE
 
 
 def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> list[Job]:

@@ -15,7 +15,7 @@ import pytest
 
 from dfkd import cli, config, grids, tabling
 from dfkd.errors import ConfigError
-from dfkd.report import _formats, comparison, document, paper, results, table
+from dfkd.report import _formats, comparison, document, page, paper, results, table
 from dfkd.report.document import Grid
 from dfkd.report.layout import sheets
 from dfkd.report.results import Missing, Result
@@ -345,6 +345,49 @@ def test_the_page_shows_claims_that_its_runs_tell_something_of(
         result.content["config"]["train"]["steps"] += result.seed
         keep(tmp_path / "kept", result.content)
     run(monkeypatch, "report", str(tmp_path / "kept"), "--out", str(tmp_path / "page.html"))
+
+
+def test_the_page_compares_the_runs_of_tables(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in [*seeds("as_dfd", 0.82, 0.83), *seeds("random_tokens", *[0.5] * 3)]:
+        one.content["run"] = one.content["run"].replace("/seed", "/seed1")  # more seeds, on sst2 of another table
+        keep(kept, {**one.content, "run": one.content["run"].replace("g/", "mine/", 1)})
+    single = made("lm_free", 0.6).content
+    keep(kept, {**single, "run": "sst2/lm_free-truncated-seed0"})
+    run(monkeypatch, "report", "results", "--out", "page.html")
+    assert "failed: no memory" in capsys.readouterr().out.replace("\n", " ")
+    html = Path("page.html").read_text(encoding="utf-8")
+    own = html[html.index('id="comparisons"'):html.index('id="samples"')]
+    assert re.findall(r"<h3>(.*?)</h3>", own) == ["g", "mine", "other"]  # and no table of the single run
+    assert "9 of 12 runs are missing." in own and "imdb, small, as_dfd, seed 1: failed: no memory" in own
+    assert "failed (1 of 2)" in own and 'aria-label="Comparison, g, student small"' in own
+    row = re.search(r'<th scope="row">as_dfd</th><td>2</td><td>(.*?)</td>', own[own.index("<h3>mine"):])
+    assert row is not None and re.fullmatch(r'82.5\* ± 0.7 <span class="bounds">\[.*\]</span>', row[1])
+    assert "not finished" not in html and "differs from the floor on the same items" in own and "`" not in own
+    assert 'href="#comparisons"' in html
+
+
+def test_runs_that_cannot_be_compared_say_why_and_names_are_escaped(tmp_path: Path) -> None:
+    evil = "<script>x</script>"
+    mixed = [made("as_dfd", 0.8), made("random_tokens", 0.8)]
+    mixed[1].content["config"]["train"]["steps"] = 10
+    odd = [*seeds(evil, 0.8, 0.8, student=evil, data=evil), *seeds("random_tokens", 0.5, 0.5, student=evil, data=evil)]
+    gone = Missing(evil, f"failed: {evil}", evil, evil, "cmi")
+    shown = [Grid("mixed", tuple(mixed)), Grid(evil, tuple(odd), (gone,))]
+    page.write_page([*mixed, *odd], [], tmp_path / "page.html", grids=shown)
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "runs of several settings cannot stand in one table" in html
+    assert evil not in html and "&lt;script&gt;x&lt;/script&gt;: failed: " in html
+
+
+def test_a_run_that_failed_is_not_called_unfinished(tmp_path: Path) -> None:
+    for name, files in (("a", ["failure.txt"]), ("b", ["config.yaml"]), ("c", ["config.yaml", "failure.txt"])):
+        for file in files:
+            (tmp_path / f"{name}.partial").mkdir(exist_ok=True)
+            (tmp_path / f"{name}.partial" / file).write_text("no memory\n  what to do: buy some\n")
+    reasons = [entry.reason for entry in results.unfinished([tmp_path])]
+    assert reasons == ["failed: no memory", "not finished: repeat its command", "failed: no memory"]
 
 
 def test_a_complete_grid_says_so() -> None:

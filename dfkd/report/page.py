@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 
 from dfkd import state
-from dfkd.report import browser, overview, table
+from dfkd.report import browser, overview, sections, table
+from dfkd.report.document import Grid
 from dfkd.report.inspect import alarm_line
 from dfkd.report.pictures import album as albums
 from dfkd.report.pictures.album import Chapter
@@ -52,6 +53,7 @@ class Claim(Protocol):
 
 def write_page(
     results: Sequence[Result], missing: Sequence[Missing], out: Path, *, claims: Sequence[Claim] = (),
+    grids: Sequence[Grid] = (),
     album: Sequence[Chapter] | None = None, scores: Scores | None = None,
 ) -> None:
     """Write the page, at once or not at all.
@@ -61,6 +63,7 @@ def write_page(
         missing: runs that were asked for and are not there.
         out: the HTML file.
         claims: shown in a section of their own; none: there is no such section.
+        grids: tables that the results are of, to be compared strategy by strategy.
         album: the pictures; ``None``: all that the results give.
         scores: of the results, from :func:`~dfkd.report.pictures.outcomes.scored`; ``None``: they are made here.
 
@@ -75,6 +78,7 @@ def write_page(
         written=datetime.now().strftime("%Y-%m-%d %H:%M"), style=_own("page.css"), script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         made=made, columns=table.COLUMNS, notes=table.notes(made), overviews=overview.overviews(results, scores),
+        comparisons=sections.sections(grids), comparison_notes=sections.NOTES,
         claims=[_claim(claim) for claim in claims], chapters=[_chapter(*numbered) for numbered in enumerate(chapters)],
         **_browser(browser.browse(results)), **_details(results),
     )

@@ -24,6 +24,7 @@ BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
 MORE = "+"  # behind seconds that leave out the making of a pool
 MORE_NOTE = f"Seconds with {MORE} leave out the making of a pool, of which older results do not tell."
 FAILED = "failed"  # what the reason of a run begins with that was tried
+FAILURE = "failure.txt"  # in the folder of a run that failed: why
 AGAIN = "remove the run's folder and run it again"
 
 
@@ -204,10 +205,20 @@ def collect(folders: Sequence[Path]) -> list[Result]:
 
 
 def unfinished(folders: Sequence[Path]) -> list[Missing]:
-    """Every run in or below the folders that was begun and has not ended, for a table to name."""
-    begun = {path.parent for folder in folders for path in folder.rglob(f"*{PARTIAL}/config.yaml")}
-    reason = "not finished: repeat its command"
-    return [Missing(str(folder).removesuffix(PARTIAL), reason) for folder in sorted(begun)]
+    """Every run in or below the folders that was begun and has not ended, for a table to name, with the reason."""
+    marks = [f"*{PARTIAL}/{name}" for name in ("config.yaml", FAILURE)]
+    begun = {path.parent for folder in folders for mark in marks for path in folder.rglob(mark)}
+    return [Missing(str(folder).removesuffix(PARTIAL), _reason(folder / FAILURE)) for folder in sorted(begun)]
+
+
+def _reason(failure: Path) -> str:
+    return f"{FAILED}: {why(failure)}" if failure.is_file() else "not finished: repeat its command"
+
+
+def why(failure: Path) -> str:
+    """The line that says most of why a run failed: the first of an error of ours, the last of a traceback."""
+    lines = failure.read_text(encoding="utf-8").strip().splitlines() or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def _read(path: Path) -> dict[str, Any]:
