@@ -98,10 +98,17 @@ def test_a_terminal_of_80_columns_shows_every_column() -> None:
     student = "truncated,dropout=0,layers=2"
     wide = result("random_tokens", 0.5, student=student)
     wide.content["seconds"]["train"], wide.content["queries"]["train"] = 12345.0, 1_234_567
+    wide.content["queries"]["synthesis"] = 9
+    spread = [wide, result("random_tokens", 0.9, seed=1, student=student), result("real_text", 1.0, student=student)]
+    spread += [result("real_text", 0.2, seed=1, student=student), result("a_strategy_with_a_long_name", 0.1)]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table.rich_table(table.rows([wide, result("real_text", 0.9, student=student)])))
-    shown = console.export_text()
-    assert "12345" in shown and "1235k" in shown and max(map(len, shown.splitlines())) <= 80
+    console.print(table.rich_table(table.rows(spread)))
+    lines = [line for line in console.export_text().splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 80
+    row = next(number for number, line in enumerate(lines) if line.startswith(" random_tokens"))
+    assert lines[row].split()[-1] == "6178+" and lines[row].split()[-2] == "618k"  # the last columns
+    assert "70.0" in lines[row] and "±28.3" in lines[row] + lines[row + 1]
+    assert lines[row - 2].split()[-3:] == ["time", "ies", "sec."]
 
 
 def test_only_like_is_compared_with_like() -> None:

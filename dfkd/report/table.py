@@ -172,8 +172,8 @@ def notes(made: Sequence[Row]) -> list[str]:
 
 
 TERMINAL = {
-    "teacher": "teach-\ner", "student": "stu-\ndent", "agree": "agree", "fidelity": "fide-\nlity",
-    "gap closed": "gap\nclosed", "params": "params", "time": "time", "queries": "queries", "seconds": "sec.",
+    "teacher": "tea-\ncher", "student": "stu-\ndent", "agree": "agree", "fidelity": "fide-\nlity",
+    "gap closed": "gap\nclosed", "params": "par-\nams", "time": "time", "queries": "quer-\nies", "seconds": "sec.",
 }
 """Column -> heading: what fits into 80 columns; seeds stand with the strategy."""
 
@@ -182,11 +182,11 @@ def rich_table(made: Sequence[Row]) -> Group:
     """For a terminal: a table for each data set and student, what is missing, and the notes."""
     parts: list[RenderableType] = []
     for data, student in dict.fromkeys((row.data, row.student) for row in made if not row.reason):
-        title = escape(f"{data}, student {student}")
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
+        parts.append(Text(f"{data}, student {student}", style="italic", overflow="fold"))
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("strategy", overflow="fold", min_width=13)
-        for heading in TERMINAL.values():
-            table.add_column(heading, justify="right", no_wrap=True)
+        for column, heading in TERMINAL.items():  # where there is little room, a deviation stands below its mean
+            table.add_column(heading, justify="right", no_wrap=column != "student")
         for row in made:
             if (row.data, row.student) == (data, student) and not row.reason:
                 table.add_row(*_terminal_cells(row))
@@ -198,6 +198,7 @@ def rich_table(made: Sequence[Row]) -> Group:
 def _terminal_cells(row: Row) -> list[str]:
     # the share of the teacher's parameters and the time at batch size 32 are in the other forms
     cells = {**row.cells, "params": row.cells["params"].split()[0], "time": row.cells["time"].split("/")[0]}
+    cells["student"] = cells["student"].replace("± ", "±")
     queries = cells["queries"].replace(",", "")
     if queries.isdigit() and int(queries) >= 10_000:
         cells["queries"] = f"{int(queries) / 1000:.0f}k"
