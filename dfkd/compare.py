@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import statistics
 import time
 import traceback
@@ -134,6 +135,8 @@ def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watche
         number: of processes; each prints into ``worker<i>.log`` in :func:`table_folder`.
         watcher: hears of the progress.
 
+    A process that is killed, as where memory runs out, has its run noted as failed, and another takes its place.
+
     Raises:
         DfkdError: a process ended before the work was done.
     """
@@ -141,7 +144,20 @@ def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watche
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f"worker{index}.log" for index in range(number)]
     outlook = Outlook(jobs, number)
-    workers.share([["compare", *arguments, "--worker"]] * number, logs, lambda: outlook.tell(watcher))
+    commands = [["compare", *arguments, "--worker"]] * number
+    workers.share(commands, logs, lambda: outlook.tell(watcher), killed=lambda *end: blame(jobs, *end))
+
+
+def blame(jobs: Sequence[Job], process: int, number: int) -> bool:
+    """Write down which run a process was on when a signal ended it; whether it was on any."""
+    for job in jobs:
+        if job.folder.locked_by == process and not job.folder.finished and not job.failure.is_file():
+            cause = f"ended by signal {number} ({signal.Signals(number).name})"
+            hint = ", which the system sends where memory runs out" if number == signal.SIGKILL else ""
+            fix = "repeat the command: it goes on from the last checkpoint; with fewer --workers there is more memory"
+            note_failure(job, DfkdError(f"{cause}{hint}: repeat the command\n  what to do: {fix}"))
+            return True
+    return False
 
 
 def table_folder(jobs: Sequence[Job]) -> Path:

@@ -139,6 +139,12 @@ def test_budgets_that_are_none_are_refused(grid: Callable[..., Path], parts: Any
         ({"strategy": {}}, "unknown key 'strategy'.*did you mean 'strategies'"),
         ({"data": {}}, "no data"),
         ({"students": {"one": 3}}, "students.one"),
+        ({"seeds": "many"}, "seeds.*expected: how many, 1 or more.*found: many"),
+        ({"seeds": 0}, "seeds.*1 or more"),
+        ({"strategies": {"real_text": {"seeds": 1.5}}}, "strategies.real_text.seeds.*1 or more.*found: 1.5"),
+        ({"students": {"a b": None, "a_b": None}}, "students: runs need a folder.*differ in.*'a b' and 'a_b'"),
+        ({"strategies": {"a/b": {"strategy": "real_text"}, "a b": {"strategy": "real_text"}}}, "'a/b' and 'a b'"),
+        ({"students": {"é": None}}, "students: runs need a folder of their own.*found: 'é'"),
         ({"strategies": {"random_tokns": None}}, "unknown strategy 'random_tokns'"),
         ({"students": {"one": {"student.layer": 1}}}, "toy, one, random_tokens, seed 0"),
     ],
@@ -481,6 +487,52 @@ def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) ->
 def test_an_unknown_table_is_called_one() -> None:
     with pytest.raises(ConfigError, match="unknown table 'tinyy'(?s:.*)did you mean 'tiny'"):
         grids.load("tinyy")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+for work in map(pathlib.Path, sys.argv[1:]):
+    if not (work / "failure.txt").exists():
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").write_text(str(os.getpid()))
+        if "random_tokens" in str(work):
+            os.kill(os.getpid(), signal.SIGKILL)
+        (work / "done").touch()
+"""
+
+
+def test_the_run_of_a_process_that_was_killed_is_named_and_the_rest_goes_on(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, begun = grids.load(str(grid())), []
+    works = [str(job.folder.work) for job in jobs]
+
+    def start(command: Any, log: Path, held: Any) -> Any:
+        log.touch()
+        begun.append(subprocess.Popen([sys.executable, "-c", KILLED, *works]))
+        return begun[-1]
+
+    monkeypatch.setattr(workers, "_start", start)
+    monkeypatch.setattr(workers, "WAIT_SECONDS", 0.05)
+    compare.supervise(jobs, [], 1, Recorder())
+    assert [process.returncode for process in begun] == [-signal.SIGKILL, 0]
+    assert [(job.folder.work / "done").is_file() for job in jobs] == [job.cell.strategy == "real_text" for job in jobs]
+    (named,) = [entry for entry in compare.outcome(jobs)[1] if entry.failed]
+    assert named.strategy == "random_tokens" and "ended by signal 9 (SIGKILL)" in named.reason
+    assert "repeat the command" in named.reason
+    compare.forget_failures(jobs)  # as the next command does
+    with pytest.raises(DfkdError, match="a worker ended with exit code -9"):
+        monkeypatch.setattr(compare, "blame", lambda *end: False)  # as where it ended before it had a run
+        compare.supervise(jobs, [], 1, Recorder())
+
+
+def test_a_lock_tells_who_has_it_and_looking_changes_nothing(tmp_path: Path) -> None:
+    folder = runs.open_run(tmp_path, "a", {"x": 1})
+    assert folder.locked_by == os.getpid() and runs.RunFolder(folder.final).busy and folder.locked_by == os.getpid()
+    assert folder._lock is not None
+    folder._lock.close()  # as where its process is killed
+    assert not runs.RunFolder(folder.final).busy and folder.locked_by == os.getpid()
+    assert runs.RunFolder(tmp_path / "b").locked_by is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
