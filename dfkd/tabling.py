@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -14,9 +13,6 @@ from dfkd.grids import TABLES, Cell, planned
 from dfkd.report.document import Grid
 from dfkd.report.results import FAILED, FAILURE, Result, collect, why
 from dfkd.runs import PARTIAL
-
-
-COMPARED = re.compile(r"[^/]+/[^/]+/[^/]+/[^/]+/seed\d+")  # what runs of 'dfkd compare' are called
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
     known, by_name = set(available(TABLES)), dict[str, dict[str, Result]]()
     for result in results:
         run = str(result.content["run"])
-        if result.grid in known or COMPARED.fullmatch(run):
+        if result.grid in known or result.table:
             by_name.setdefault(result.grid, {}).setdefault(run, result)
     return [_grid(name, list(by_name[name].values()), folders) for name in sorted(by_name)]
 

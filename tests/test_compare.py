@@ -22,6 +22,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.evaluate.scores import packed, unpacked
 from dfkd.pipeline import Listeners
 from dfkd.report import comparison, results
+from dfkd.report.pictures import album
 
 QUICK = {
     "train.steps": 3, "train.batch_size": 4, "train.heldout": 8, "evaluate.latency_rounds": 0, "threads": 1,
@@ -160,6 +161,26 @@ def test_every_table_of_ours_loads(table: str) -> None:
     jobs = grids.load(table)
     assert len({job.config.run_name() for job in jobs}) == len(jobs) > 0
     assert {"random_tokens", "real_text"} <= {job.cell.strategy for job in jobs}  # floor and ceiling
+
+
+def test_the_table_of_budgets_gives_the_picture_over_samples(toy_teacher: Path, tmp_path: Path) -> None:
+    """Our table, of toy size: the made-up task, a step for fifty, one seed, without the strategy that guesses."""
+    values = config.read_yaml(config.find_yaml(grids.TABLES, "budgets"))
+    assert [row["budget"]["steps"] for row in values["students"].values()] == [50, 100, 200, 400]
+    for row in values["students"].values():
+        row["budget"] = {"steps": row["budget"]["steps"] // 50, "batch_size": 4}
+    values |= {"data": {"toy": {"teacher": str(toy_teacher)}}, "seeds": 1}
+    values["settings"] |= {"train.heldout": 8, "runs": str(tmp_path / "runs"), "device": "cpu"}
+    OmegaConf.save(OmegaConf.create(values), tmp_path / "small.yaml")
+    jobs = [job for job in grids.load(str(tmp_path / "small.yaml"), [], ["random_tokens", "real_text"])
+            if job.config.train.steps < 8]
+    compare.work_off(jobs, silent)
+    found, missing = compare.outcome(jobs)
+    pictures = [picture for chapter in album.album(found) for picture in chapter.pictures]
+    (picture,) = [picture for picture in pictures if picture.name == "accuracy_by_samples"]
+    assert not missing and picture.title == "toy, student 2 fresh layers"
+    assert [list(line.get_xdata()) for line in picture.figure.axes[0].lines[:2]] == [[4, 8, 16]] * 2
+    assert "Student: 2 fresh layers, 50 steps" in comparison.markdown(found)
 
 
 # the work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -24,6 +25,7 @@ BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
 MORE = "+"  # behind seconds that leave out the making of a pool
 MORE_NOTE = f"Seconds with {MORE} leave out the making of a pool, of which older results do not tell."
 FAILED = "failed"  # what the reason of a run begins with that was tried
+COMPARED = re.compile(r"[^/]+/[^/]+/[^/]+/[^/]+/seed\d+")  # what runs of 'dfkd compare' are called
 FAILURE = "failure.txt"  # in the folder of a run that failed: why
 AGAIN = "remove the run's folder and run it again"
 
@@ -110,6 +112,11 @@ class Result:
     def grid(self) -> str:
         """The first part of the run's name: of runs of 'dfkd compare', the name of their table."""
         return str(self.content["run"]).split("/")[0]
+
+    @property
+    def table(self) -> str:
+        """The name of the table of a run of 'dfkd compare', as its own name tells; empty for others."""
+        return self.grid if COMPARED.fullmatch(str(self.content["run"])) else ""
 
     @property
     def data_free(self) -> bool:

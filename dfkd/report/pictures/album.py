@@ -108,7 +108,7 @@ def _gaps(names: dict[Setting, str], scores: Scores, shown: dict[str, Look]) -> 
 
 def _by_samples(results: Sequence[Result], scores: Scores, shown: dict[str, Look]) -> Iterator[Picture]:
     metrics = {result.setting[0]: result.content["config"]["data"]["metric"] for result in results}
-    for (data, _, student, _), curves in outcomes.budgets(results, scores).items():
+    for data, student, curves in outcomes.budgets(results, scores):
         figure = outcomes.by_samples(curves, shown, metrics[data])
         yield from _picture("accuracy_by_samples", f"{data}, student {student}", figure)
 

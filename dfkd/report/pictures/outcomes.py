@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
@@ -186,12 +188,32 @@ def by_samples(curves: Mapping[str, Sequence[Budget]], looks: Mapping[str, Look]
     return figure
 
 
-def budgets(results: Sequence[Result], scores: Scores) -> dict[tuple[str, str, str, str], dict[str, list[Budget]]]:
-    """Data set, teacher, student and test -> strategy -> the budgets that it was run with."""
-    found: dict[tuple[str, str, str, str], dict[str, list[Budget]]] = defaultdict(lambda: defaultdict(list))
+def budgets(results: Sequence[Result], scores: Scores) -> list[tuple[str, str, dict[str, list[Budget]]]]:
+    """(data set, student, strategy -> the budgets that it was run with), for each teacher, test and table.
+
+    Students of one kind and options count as one, whatever their table calls them: a table gives budgets to students.
+    """
+    found: dict[tuple[str, ...], dict[str, list[Budget]]] = defaultdict(lambda: defaultdict(list))
+    labels: dict[tuple[str, ...], list[str]] = defaultdict(list)
     firsts = {(result.setting, result.strategy): result for result in reversed(results)}
-    for ((data, teacher, student, _, test), strategy), result in firsts.items():
+    for ((data, teacher, label, _, test), strategy), result in firsts.items():
         count, score = samples_of(result), scores.get(result.setting, {}).get(strategy)
         if count and score is not None:
-            found[data, teacher, student, test][strategy].append((count, score))
-    return {key: dict(curves) for key, curves in found.items()}
+            key = data, teacher, _model(result), test, result.table
+            found[key][strategy].append((count, score))
+            labels[key].append(label)
+    return [(key[0], _common(labels[key]), dict(curves)) for key, curves in found.items()]
+
+
+def _model(result: Result) -> str:
+    """What tells a student's model from another."""
+    student = result.content["config"]["student"]
+    told = student["options"] if "options" in student else student.get("label")
+    return json.dumps([student["name"], told], sort_keys=True)
+
+
+def _common(labels: Sequence[str]) -> str:
+    """What the labels of one student begin with, up to a comma where they differ; else the shortest."""
+    if len(set(labels)) == 1:
+        return labels[0]
+    return os.path.commonprefix(list(labels)).rpartition(",")[0] or min(labels, key=len)
