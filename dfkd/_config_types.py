@@ -112,7 +112,8 @@ class TrainConfig:
 
     Args:
         steps: budget in student steps.
-        teacher_queries: budget in sequences sent through the teacher; ``None``: no limit.
+        teacher_queries: budget in sequences sent through the teacher, those of a pool's making included; a pool that
+            has cost more is refused. ``None``: no limit.
         generated_tokens: budget in tokens that a language model draws, prompts and dropped texts included. It lasts to
             the last step: while more of it is spent than of the steps, the student goes on with replayed samples, in a
             mixture with those of all parts. Held-out texts count; a pool that has cost more is refused. ``None``: no

@@ -33,38 +33,55 @@ class Budget:
         Raises:
             ConfigError: all of a budget was.
         """
-        config, made = self.config, getattr(self.synthesizer, "synthesis_tokens", 0)
+        self._refuse_pool()
+        config = self.config
         if self.queries_spent():
-            spent_by = [f"what the strategy asks first ({asked_first})"] if asked_first else []
-            spent_by += ["the samples set aside"] if self.queries > asked_first else []
-            fewer = ", or lower train.heldout" if self.queries > asked_first else ""
+            pool = self.queries - self.asked
+            spent_by = [f"the making of the pool ({pool})"] if pool else []
+            spent_by += [f"what the strategy asks first ({asked_first})"] if asked_first else []
+            spent_by += ["the samples set aside"] if self.asked > asked_first else []
+            fewer = ", or lower train.heldout" if self.asked > asked_first else ""
             raise _spent_early("teacher_queries", " and ".join(spent_by), self.queries, config.teacher_queries, fewer)
-        if config.generated_tokens is not None and made > config.generated_tokens:
-            fewer = ", or use fewer of its samples with strategy.limit"
-            raise _spent_early("generated_tokens", "the making of the pool", made - 1, config.generated_tokens, fewer)
         if self._tokens_spent():
             fewer, drawn = ", or lower train.heldout", self.tokens_drawn
             raise _spent_early("generated_tokens", "the samples set aside", drawn, config.generated_tokens, fewer)
         self.tokens_before, self.queries_before = self.tokens_drawn, self.queries
 
+    def _refuse_pool(self) -> None:
+        """Where the making of the pool alone cost more than a budget, the run is over it before it begins."""
+        for budget, made in (("teacher_queries", self.queries - self.asked), ("generated_tokens", self._pool_tokens)):
+            given = getattr(self.config, budget)
+            if given is not None and made > given:
+                fewer = ", or use fewer of its samples with strategy.limit"
+                raise _spent_early(budget, "the making of the pool", made - 1, given, fewer)
+
+    @property
+    def asked(self) -> int:
+        """Sequences sent through the teacher since the run began."""
+        return self.teacher.queries["train"] + self.teacher.queries["heldout"]
+
     @property
     def queries(self) -> int:
-        """Sequences sent through the teacher for this student."""
-        return self.teacher.queries["train"] + self.teacher.queries["heldout"]
+        """Sequences sent through the teacher for this student, those of the pool that it learns from included."""
+        return int(getattr(self.synthesizer, "synthesis_queries", 0) + self.asked)
 
     @property
     def tokens_drawn(self) -> int:
         """Tokens that a language model drew for this student, those of the pool that it learns from included."""
-        return int(getattr(self.synthesizer, "synthesis_tokens", 0) + self._generated)
+        return self._pool_tokens + self._generated
+
+    @property
+    def _pool_tokens(self) -> int:
+        return int(getattr(self.synthesizer, "synthesis_tokens", 0))
 
     @property
     def _generated(self) -> int:
         return getattr(self.synthesizer, "generated_tokens", None) or 0
 
     def queries_spent(self) -> bool:
-        """Whether no more samples may be sent through the teacher."""
+        """Whether no more samples may be sent through the teacher; who sends none spends none."""
         budget = self.config.teacher_queries
-        return budget is not None and self.queries >= budget
+        return budget is not None and self.asked > 0 and self.queries >= budget
 
     def _tokens_spent(self) -> bool:
         budget = self.config.generated_tokens

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import statistics
 import time
 import traceback
@@ -18,7 +19,7 @@ from dfkd import identity, pipeline, state, workers
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
-from dfkd.report.results import FAILED, Missing, Result, collect
+from dfkd.report.results import FAILED, Missing, Result, collect, why
 
 
 def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[Listeners]]) -> None:
@@ -121,8 +122,8 @@ class Outlook:
 
 
 def _seconds(job: Job) -> float:
-    """What a finished run took."""
-    return float(sum(job.folder.result()["seconds"].values()))
+    """What a finished run took; its pool was made before."""
+    return float(sum(took for part, took in job.folder.result()["seconds"].items() if part != "synthesis"))
 
 
 def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watcher: Watcher) -> None:
@@ -134,6 +135,8 @@ def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watche
         number: of processes; each prints into ``worker<i>.log`` in :func:`table_folder`.
         watcher: hears of the progress.
 
+    A process that is killed, as where memory runs out, has its run noted as failed, and another takes its place.
+
     Raises:
         DfkdError: a process ended before the work was done.
     """
@@ -141,7 +144,20 @@ def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watche
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f"worker{index}.log" for index in range(number)]
     outlook = Outlook(jobs, number)
-    workers.share([["compare", *arguments, "--worker"]] * number, logs, lambda: outlook.tell(watcher))
+    commands = [["compare", *arguments, "--worker"]] * number
+    workers.share(commands, logs, lambda: outlook.tell(watcher), killed=lambda *end: blame(jobs, *end))
+
+
+def blame(jobs: Sequence[Job], process: int, number: int) -> bool:
+    """Write down which run a process was on when a signal ended it; whether it was on any."""
+    for job in jobs:
+        if job.folder.locked_by == process and not job.folder.finished and not job.failure.is_file():
+            cause = f"ended by signal {number} ({signal.Signals(number).name})"
+            hint = ", which the system sends where memory runs out" if number == signal.SIGKILL else ""
+            fix = "repeat the command: it goes on from the last checkpoint; with fewer --workers there is more memory"
+            note_failure(job, DfkdError(f"{cause}{hint}: repeat the command\n  what to do: {fix}"))
+            return True
+    return False
 
 
 def table_folder(jobs: Sequence[Job]) -> Path:
@@ -160,7 +176,7 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
         elif job.folder.finished:
             found += [labelled(result, job.cell) for result in collect([job.folder.final])]
         elif job.failure.is_file():
-            missing.append(absent(job.cell, f"{FAILED}: {reason(job.failure)} (see {job.failure})"))
+            missing.append(absent(job.cell, f"{FAILED}: {why(job.failure)} (see {job.failure})"))
         else:
             missing.append(absent(job.cell, "not run yet"))
     return found, missing
@@ -169,12 +185,6 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
 def absent(cell: Cell, reason: str) -> Missing:
     """A cell's run that is not there, for a table to show."""
     return Missing(str(cell), reason, cell.data, cell.student, cell.strategy)
-
-
-def reason(failure: Path) -> str:
-    """The line that says most: the first of an error of ours, the last of a traceback."""
-    lines = failure.read_text(encoding="utf-8").strip().splitlines() or [""]
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def labelled(result: Result, cell: Cell) -> Result:

@@ -115,7 +115,7 @@ class Distiller:
             if self.step == 0 and not self.heldout.sizes:
                 started = time.perf_counter()
                 self._prepare()
-                asked_first = self.budget.queries
+                asked_first = self.budget.asked
                 self._hold_out()
                 self.budget.begin(asked_first)
                 self.heldout_seconds = time.perf_counter() - started

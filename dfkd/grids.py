@@ -15,7 +15,7 @@ from typing import Any, Mapping, Sequence
 from dfkd import pipeline
 from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml
 from dfkd.errors import ConfigError, suggestion
-from dfkd.report.results import BUDGET
+from dfkd.report.results import BUDGET, FAILURE
 from dfkd.runs import RunFolder
 
 TABLES = "experiments/tables"
@@ -62,7 +62,7 @@ class Job:
     @property
     def failure(self) -> Path:
         """Where the last failure is written down."""
-        return self.folder.work / "failure.txt"
+        return self.folder.work / FAILURE
 
 
 def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> list[Job]:
@@ -140,8 +140,10 @@ def _check(grid: Mapping[str, Any], path: Path) -> None:
         if not isinstance(rows, Mapping) or not rows:
             problems.append(ConfigError(f"{path}: no {kind}", expected=f"{kind}: {{NAME: {{KEY: VALUE}}}}", found=rows))
             continue
+        problems += _folder_problems(rows, f"{path}: {kind}")
         for name, row in rows.items():
             problems += _row_problems(kind, row, f"{path}: {kind}.{name}", "budget" in grid)
+    problems += _seed_problems(grid.get("seeds"), f"{path}: seeds")
     problems += _twice(grid.get("settings"), f"{path}: settings", "budget" in grid)
     if problems:
         raise ConfigError.joined(problems)
@@ -156,7 +158,30 @@ def _row_problems(kind: str, row: object, where: str, declared: bool) -> list[Co
     if kind == "strategies" and "budget" in row:
         fix = "give it to the table, a data set or a student"
         return [ConfigError(f"{where}: a strategy has no budget of its own", fix=fix)]
-    return _budget_problems(row.get("budget"), f"{where}.budget") + _twice(row, where, declared or "budget" in row)
+    problems = _budget_problems(row.get("budget"), f"{where}.budget")
+    problems += _seed_problems(row.get("seeds"), f"{where}.seeds")
+    return problems + _twice(row, where, declared or "budget" in row)
+
+
+def _folder_problems(rows: Mapping[Any, Any], where: str) -> list[ConfigError]:
+    """Names of which the runs would have one folder, or none: only plain letters, digits and ``=.,-`` are kept."""
+    names: dict[str, str] = {}
+    problems = []
+    for name in map(str, rows):
+        other = names.setdefault(_slug(name), name)
+        if not _slug(name) or other is not name:
+            found = f"'{other}' and '{name}'" if other is not name else f"'{name}'"
+            expected = "names that differ in letters (a to z), digits, or one of =.,-"
+            fix = "call one of them otherwise" if other is not name else "add such a letter or digit"
+            problem = f"{where}: runs need a folder of their own"
+            problems.append(ConfigError(problem, expected=expected, found=found, fix=fix))
+    return problems
+
+
+def _seed_problems(seeds: object, where: str) -> list[ConfigError]:
+    if seeds is None or isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
+        return []
+    return [ConfigError(where, expected="how many, 1 or more", found=seeds, fix="seeds: 3")]
 
 
 def _budget_problems(budget: object, where: str) -> list[ConfigError]:

@@ -192,6 +192,7 @@ def _work(
     made = getattr(distiller.synthesizer, "synthesis_queries", 0)
     if made:  # a pool's samples were paid for when it was made, once for all its students
         result["queries"]["synthesis"] = made
+        result["seconds"]["synthesis"] = getattr(distiller.synthesizer, "synthesis_seconds", 0.0)
     result["generated_tokens"] = distiller.budget.tokens_drawn
     result["fresh_samples"] = runs.fresh_samples(folder.read_log("metrics"))
     if parts.strategy_options.injects == "embeddings":

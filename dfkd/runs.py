@@ -70,6 +70,17 @@ class RunFolder:
             Busy: another process has it.
         """
         self._lock = lock(self.work, f"the run '{self.final}'", "choose another name with run=NAME")
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    @property
+    def locked_by(self) -> int | None:
+        """The process that has, or had when it was killed, the working folder; ``None``: none is known."""
+        try:
+            return int((self.work / "lock").read_text())
+        except (OSError, ValueError):
+            return None
 
     def log(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one JSON line to ``<name>.jsonl``."""
@@ -154,7 +165,7 @@ def lock(folder: Path, what: str, otherwise: str) -> IO[str]:
     Raises:
         Busy: another process has it.
     """
-    held = (folder / "lock").open("w")
+    held = (folder / "lock").open("a")  # what is written there by who has it stays
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

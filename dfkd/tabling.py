@@ -11,7 +11,7 @@ from dfkd.config import available
 from dfkd.errors import ConfigError
 from dfkd.grids import TABLES, Cell, planned
 from dfkd.report.document import Grid
-from dfkd.report.results import FAILED, Result, collect
+from dfkd.report.results import FAILED, FAILURE, Result, collect, why
 from dfkd.runs import PARTIAL
 
 
@@ -53,6 +53,26 @@ def grids(folders: Sequence[Path]) -> list[Grid]:
     return [_grid(name, by_name[name], folders) for name in sorted(by_name)]
 
 
+def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
+    """As :func:`grids`, of those runs among ``results`` that ``dfkd compare`` made, be their table known or not.
+
+    Of two runs of one name the first counts.
+
+    Args:
+        results: finished runs.
+        folders: where they were found; searched for runs that failed.
+
+    Raises:
+        ConfigError: a table's YAML is malformed.
+    """
+    known, by_name = set(available(TABLES)), dict[str, dict[str, Result]]()
+    for result in results:
+        run = str(result.content["run"])
+        if result.grid in known or result.table:
+            by_name.setdefault(result.grid, {}).setdefault(run, result)
+    return [_grid(name, list(by_name[name].values()), folders) for name in sorted(by_name)]
+
+
 def called(results: Sequence[Result]) -> list[Result]:
     """The runs in their order, strategies and students called as by the table that each is of, if it is known."""
     known = set(available(TABLES)) & {result.grid for result in results}
@@ -87,8 +107,8 @@ def _grid(name: str, results: Sequence[Result], folders: Sequence[Path]) -> Grid
 def _failures(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """(path of a run, why it failed) for runs of which the last try failed."""
     for folder in folders:
-        for path in sorted(folder.rglob(f"*{PARTIAL}/failure.txt")):
-            yield path.parent.resolve().as_posix().removesuffix(PARTIAL), compare.reason(path)
+        for path in sorted(folder.rglob(f"*{PARTIAL}/{FAILURE}")):
+            yield path.parent.resolve().as_posix().removesuffix(PARTIAL), why(path)
 
 
 def _reason(run: str, failures: dict[str, str]) -> str:

@@ -20,7 +20,8 @@ WAIT_SECONDS = 2.0
 
 
 def share(
-    commands: Sequence[Sequence[str]], logs: Sequence[Path], tell: Callable[[], None], held: int | None = None
+    commands: Sequence[Sequence[str]], logs: Sequence[Path], tell: Callable[[], None], held: int | None = None,
+    killed: Callable[[int, int], bool] = lambda process, number: False,
 ) -> None:
     """Run commands side by side until all have ended.
 
@@ -30,6 +31,8 @@ def share(
         tell: called again and again meanwhile, and once at the end.
         held: descriptor of a lock that the processes hold as well: it stays taken until the last of them has ended,
             even where this one is killed; ``None``: there is no lock.
+        killed: called with a process and the number of the signal that ended it, as where memory runs out; whether its
+            command is to be begun again.
 
     Raises:
         DfkdError: a process ended with an error.
@@ -39,7 +42,12 @@ def share(
         try:
             for command, log in zip(commands, logs):
                 processes.append(_start(command, log, held))
-            while any(process.poll() is None for process in processes):
+            while True:
+                for place, process in enumerate(processes):
+                    if (process.poll() or 0) < 0 and killed(process.pid, -process.returncode):
+                        processes[place] = _start(commands[place], logs[place], held)
+                if all(process.poll() is not None for process in processes):
+                    break
                 tell()
                 time.sleep(WAIT_SECONDS)
         finally:

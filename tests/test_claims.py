@@ -94,6 +94,40 @@ def test_too_few_seeds_are_not_run(tmp_path: Path) -> None:
     assert judged(tmp_path, RUNS, **claim, seeds=2)[0].verdict == "holds"
 
 
+@pytest.mark.parametrize("claim", [
+    {**MEAN, "strategy": "as_dfd"}, {**BEATS, "strategy": ["as_dfd", "cmi"], "at_least": 2}, {**GAP, "share": 0.6},
+    {**LEVEL, "to": "real_text", "points": 10, "at_least": 2},
+    {"kind": "order", "strategies": ["as_dfd", "random_tokens"]},
+])
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_a_verdict_on_few_seeds_says_so(tmp_path: Path, claim: dict[str, Any], few: int) -> None:
+    runs = [
+        one for data, rights in DATA.items() for name, right in zip(("random_tokens", "as_dfd", "real_text"), rights)
+        for one in seeds(name, *[right] * (few if name == "as_dfd" else 3), data=data)
+    ]
+    (said,) = judged(tmp_path, runs, **claim)
+    expected = {1: "holds so far (1 seed)", 2: "holds so far (2 seeds)", 3: "holds"}[few]
+    assert (said.verdict, said.said, said.seeds) == ("holds", expected, few)
+    assert f"| **{expected}** |" in claims.markdown([said])
+
+
+def test_the_data_sets_with_most_seeds_decide(tmp_path: Path) -> None:
+    runs = [
+        one for data, count in (("a", 1), ("b", 3), ("c", 4))
+        for name, right in (("as_dfd", 0.8), ("random_tokens", 0.5)) for one in seeds(name, *[right] * count, data=data)
+    ]
+    for wanted, said in ((2, "holds"), (3, "holds so far (1 seed)")):
+        (found,) = judged(tmp_path, runs, **BEATS, strategy="as_dfd", at_least=wanted)
+        assert found.said == said
+    (none,) = judged(tmp_path, runs, kind="mean_beats", strategy="as_dfd", over="dafl")
+    assert none.said == "not run" and not none.so_far
+
+
+def test_the_number_of_queries_needs_no_seeds(tmp_path: Path) -> None:
+    runs = [one for name in ("as_dfd", "random_tokens") for one in seeds(name, 0.5)]
+    assert judged(tmp_path, runs, **CHEAPER, than="random_tokens")[0].said == "holds"
+
+
 def test_claims_are_held_against_every_grid_and_student_that_can_tell(tmp_path: Path) -> None:
     more = [*seeds("as_dfd", 0.4, 0.4, grid="h"), *seeds("random_tokens", 0.6, 0.6, grid="h")]
     more += [*seeds("as_dfd", 0.7, grid="h", student="big"), *seeds("lm_free", 0.7, grid="k")]
@@ -206,11 +240,12 @@ def test_the_command_prints_verdicts_with_their_numbers(
     monkeypatch.chdir(tmp_path)
     run(monkeypatch, "claims", "--file", "mine.yaml")
     printed = capsys.readouterr().out
-    assert "holds    A [b] holds (us)" in printed and "g, small:" in printed and "not run  A [b]" in printed
-    assert "as_dfd 76.8 - random_tokens 60.0" in printed and "1 holds, 0 fails, 1 not run" in printed
+    assert "holds so far (2 seeds)  A [b] holds (us)" in printed and "g, small:" in printed
+    assert "not run                 A [b]" in printed and "as_dfd 76.8 - random_tokens 60.0" in printed
+    assert "1 holds, 0 fails, 1 not run; 1 of them on fewer than 3 seeds" in printed
     run(monkeypatch, "claims", "results", "--file", "mine.yaml", "--out", "claims.md")
     table = Path("claims.md").read_text()
-    assert "| **holds** | A [b] holds | us | g, small |" in table
+    assert "| **holds so far (2 seeds)** | A [b] holds | us | g, small |" in table
     assert "| not run | A [b] holds | us (our own goal) |" in table
     with pytest.raises(SystemExit):
         run(monkeypatch, "claims", "nowhere")

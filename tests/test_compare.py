@@ -22,7 +22,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.evaluate.scores import packed, unpacked
 from dfkd.pipeline import Listeners
 from dfkd.report import comparison, results
-from dfkd.report.statistics import accuracy, holm, paired_difference
+from dfkd.report.pictures import album
 
 QUICK = {
     "train.steps": 3, "train.batch_size": 4, "train.heldout": 8, "evaluate.latency_rounds": 0, "threads": 1,
@@ -140,6 +140,12 @@ def test_budgets_that_are_none_are_refused(grid: Callable[..., Path], parts: Any
         ({"strategy": {}}, "unknown key 'strategy'.*did you mean 'strategies'"),
         ({"data": {}}, "no data"),
         ({"students": {"one": 3}}, "students.one"),
+        ({"seeds": "many"}, "seeds.*expected: how many, 1 or more.*found: many"),
+        ({"seeds": 0}, "seeds.*1 or more"),
+        ({"strategies": {"real_text": {"seeds": 1.5}}}, "strategies.real_text.seeds.*1 or more.*found: 1.5"),
+        ({"students": {"a b": None, "a_b": None}}, "students: runs need a folder.*differ in.*'a b' and 'a_b'"),
+        ({"strategies": {"a/b": {"strategy": "real_text"}, "a b": {"strategy": "real_text"}}}, "'a/b' and 'a b'"),
+        ({"students": {"é": None}}, "students: runs need a folder of their own.*found: 'é'"),
         ({"strategies": {"random_tokns": None}}, "unknown strategy 'random_tokns'"),
         ({"students": {"one": {"student.layer": 1}}}, "toy, one, random_tokens, seed 0"),
     ],
@@ -155,6 +161,26 @@ def test_every_table_of_ours_loads(table: str) -> None:
     jobs = grids.load(table)
     assert len({job.config.run_name() for job in jobs}) == len(jobs) > 0
     assert {"random_tokens", "real_text"} <= {job.cell.strategy for job in jobs}  # floor and ceiling
+
+
+def test_the_table_of_budgets_gives_the_picture_over_samples(toy_teacher: Path, tmp_path: Path) -> None:
+    """Our table, of toy size: the made-up task, a step for fifty, one seed, without the strategy that guesses."""
+    values = config.read_yaml(config.find_yaml(grids.TABLES, "budgets"))
+    assert [row["budget"]["steps"] for row in values["students"].values()] == [50, 100, 200, 400]
+    for row in values["students"].values():
+        row["budget"] = {"steps": row["budget"]["steps"] // 50, "batch_size": 4}
+    values |= {"data": {"toy": {"teacher": str(toy_teacher)}}, "seeds": 1}
+    values["settings"] |= {"train.heldout": 8, "runs": str(tmp_path / "runs"), "device": "cpu"}
+    OmegaConf.save(OmegaConf.create(values), tmp_path / "small.yaml")
+    jobs = [job for job in grids.load(str(tmp_path / "small.yaml"), [], ["random_tokens", "real_text"])
+            if job.config.train.steps < 8]
+    compare.work_off(jobs, silent)
+    found, missing = compare.outcome(jobs)
+    pictures = [picture for chapter in album.album(found) for picture in chapter.pictures]
+    (picture,) = [picture for picture in pictures if picture.name == "accuracy_by_samples"]
+    assert not missing and picture.title == "toy, student 2 fresh layers"
+    assert [list(line.get_xdata()) for line in picture.figure.axes[0].lines[:2]] == [[4, 8, 16]] * 2
+    assert "Student: 2 fresh layers, 50 steps" in comparison.markdown(found)
 
 
 # the work
@@ -434,44 +460,6 @@ def test_packed_answers_come_back() -> None:
         unpacked(packed(logits, labels), 17)
 
 
-def test_the_interval_has_the_binomial_width_and_covers_the_truth() -> None:
-    draw = numpy.random.default_rng(0)
-    inside = 0
-    for seed in range(60):
-        interval = accuracy(draw.random((1, 400)) < 0.8, rounds=800, seed=seed)
-        assert interval.low < interval.mean < interval.high
-        assert interval.high - interval.low == pytest.approx(2 * 1.96 * 0.02, rel=0.25)
-        inside += interval.low <= 0.8 <= interval.high
-    assert 51 <= inside <= 60  # 57 expected
-
-
-def test_seeds_that_differ_widen_the_interval() -> None:
-    draw = numpy.random.default_rng(1)
-    alike = numpy.repeat(draw.random((1, 400)) < 0.8, 3, axis=0)
-    unlike = numpy.stack([draw.random(400) < p for p in (0.6, 0.8, 1.0)])
-    first, second = accuracy(alike), accuracy(unlike)
-    assert second.high - second.low > 1.5 * (first.high - first.low)
-
-
-def test_pairs_see_what_single_intervals_do_not() -> None:
-    draw = numpy.random.default_rng(2)
-    base = draw.random((3, 500)) < 0.8
-    better = base | (draw.random((3, 500)) < 0.15)
-    base[:], better[:] = base[:1], better[:1]
-    difference = paired_difference(better, base)
-    assert difference.low > 0 and difference.p < 0.01
-    assert accuracy(better).low < accuracy(base).high  # the single ones overlap
-    none = paired_difference(base, base)
-    assert none.mean == 0 and none.p == 1.0
-    with pytest.raises(ValueError, match="500 and 400 items"):
-        paired_difference(base, base[:, :400])
-
-
-def test_holm_corrects_in_order() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
-
-
 def test_the_table_says_gap_and_significance(grid: Callable[..., Path]) -> None:
     jobs = grids.load(str(grid(strategies={"random_tokens": None, "real_text": None, "as_dfd": None})))
     compare.work_off(jobs, silent)
@@ -485,13 +473,15 @@ def test_the_table_says_gap_and_significance(grid: Callable[..., Path]) -> None:
     set_correct(middle, 0.65)
     made = comparison.entries(found)
     entry = made["one layer", "toy", "as_dfd"]
-    assert entry.gap == pytest.approx(0.8, abs=2 / items) and entry.score.mean == pytest.approx(0.65, abs=1 / items)
-    assert entry.difference is not None and entry.difference.mean > 0.3 and entry.p is not None
+    assert entry.gap is not None and entry.gap.mean == pytest.approx(0.8, abs=2 / items)
+    assert entry.score.mean == pytest.approx(0.65, abs=1 / items)
+    assert entry.difference is not None and entry.difference.mean > 0.3
+    assert entry.difference.p < 0.05 and entry.p is None  # one seed on each side
     assert made["one layer", "toy", "random_tokens"].difference is None
     text = comparison.markdown(found)
     line = next(line for line in text.splitlines() if line.startswith("| as_dfd"))
-    gap, score = f"{100 * entry.gap:.0f}", f"{100 * entry.score.mean:.1f} ±"
-    assert f"| {gap} ({gap}) |" in line and score in line and line.split("|")[3].strip().endswith("*")
+    gap, score = f"{100 * entry.gap.mean:.0f}", f"{100 * entry.score.mean:.1f} ±"
+    assert f"| {gap} [" in line and f"] ({gap}) |" in line and score in line and "*" not in line
 
 
 def set_correct(result: Any, share: float) -> None:
@@ -518,6 +508,52 @@ def test_runs_of_several_settings_are_not_averaged(grid: Callable[..., Path]) ->
 def test_an_unknown_table_is_called_one() -> None:
     with pytest.raises(ConfigError, match="unknown table 'tinyy'(?s:.*)did you mean 'tiny'"):
         grids.load("tinyy")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+for work in map(pathlib.Path, sys.argv[1:]):
+    if not (work / "failure.txt").exists():
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").write_text(str(os.getpid()))
+        if "random_tokens" in str(work):
+            os.kill(os.getpid(), signal.SIGKILL)
+        (work / "done").touch()
+"""
+
+
+def test_the_run_of_a_process_that_was_killed_is_named_and_the_rest_goes_on(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, begun = grids.load(str(grid())), []
+    works = [str(job.folder.work) for job in jobs]
+
+    def start(command: Any, log: Path, held: Any) -> Any:
+        log.touch()
+        begun.append(subprocess.Popen([sys.executable, "-c", KILLED, *works]))
+        return begun[-1]
+
+    monkeypatch.setattr(workers, "_start", start)
+    monkeypatch.setattr(workers, "WAIT_SECONDS", 0.05)
+    compare.supervise(jobs, [], 1, Recorder())
+    assert [process.returncode for process in begun] == [-signal.SIGKILL, 0]
+    assert [(job.folder.work / "done").is_file() for job in jobs] == [job.cell.strategy == "real_text" for job in jobs]
+    (named,) = [entry for entry in compare.outcome(jobs)[1] if entry.failed]
+    assert named.strategy == "random_tokens" and "ended by signal 9 (SIGKILL)" in named.reason
+    assert "repeat the command" in named.reason
+    compare.forget_failures(jobs)  # as the next command does
+    with pytest.raises(DfkdError, match="a worker ended with exit code -9"):
+        monkeypatch.setattr(compare, "blame", lambda *end: False)  # as where it ended before it had a run
+        compare.supervise(jobs, [], 1, Recorder())
+
+
+def test_a_lock_tells_who_has_it_and_looking_changes_nothing(tmp_path: Path) -> None:
+    folder = runs.open_run(tmp_path, "a", {"x": 1})
+    assert folder.locked_by == os.getpid() and runs.RunFolder(folder.final).busy and folder.locked_by == os.getpid()
+    assert folder._lock is not None
+    folder._lock.close()  # as where its process is killed
+    assert not runs.RunFolder(folder.final).busy and folder.locked_by == os.getpid()
+    assert runs.RunFolder(tmp_path / "b").locked_by is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dfkd.report import page as pages
-from dfkd.report.results import Result
+from dfkd.report.document import Grid
+from dfkd.report.results import Missing, Result
 
 pytestmark = pytest.mark.slow  # a browser takes seconds to start
 
@@ -66,7 +67,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     names = ("random_tokens", f"as_dfd{EVIL}", "real_text")
     found = [run(folder / str(seed), name, seed) for seed, name in enumerate(names)]
-    pages.write_page(found, [], folder / "report.html")
+    for one in found:
+        one.content["test_items"] = 16
+        one.content["student"]["correct"] = "ff0f"
+    gone = Missing(EVIL, f"failed: {EVIL}", f"data{EVIL}", "another student", "cmi")
+    pages.write_page(found, [], folder / "report.html", grids=[Grid(f"grid{EVIL}", tuple(found), (gone,))])
     return (folder / "report.html").as_uri()
 
 
@@ -156,6 +161,17 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == width
     if width == 360:  # the table scrolls in its own box
         assert page.evaluate("(b => b.scrollWidth > b.clientWidth)(document.querySelector('.wide'))")
+
+
+def test_comparisons_can_be_scrolled_with_the_keyboard(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    box = page.locator(".wide", has=page.locator("table.comparison")).first
+    box.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert box.evaluate("box => box.scrollLeft") > 0
+    assert "75.0 ± –" in box.inner_text() and "failed: </script>" in page.locator(".lacking").inner_text()
 
 
 def test_scripts_in_texts_stay_texts(page: Page) -> None:

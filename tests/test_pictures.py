@@ -318,7 +318,8 @@ def test_accuracy_by_samples_needs_two_budgets() -> None:
     for one, train in zip(runs, (budgets[0], budgets[0], budgets[1], budgets[1])):
         one.result.content["steps"] = train["steps"]
     found = results(*runs)
-    (curves,) = outcomes.budgets(found, outcomes.scored(found)).values()
+    ((data, student, curves),) = outcomes.budgets(found, outcomes.scored(found))
+    assert (data, student) == ("toy", "t")
     assert {name: sorted(count for count, _ in curve) for name, curve in curves.items()} == {
         "a": [40, 400], "b": [40, 400],
     }
@@ -326,6 +327,21 @@ def test_accuracy_by_samples_needs_two_budgets() -> None:
     assert figure is not None and list(figure.axes[0].lines[0].get_xdata()) == [40, 400]
     assert "test accuracy (%)" in texts(figure) and {"40", "400"} <= set(texts(figure))
     assert outcomes.by_samples({"a": [curves["a"][0]] * 2}, looks_of(*runs), "accuracy") is None
+
+
+def test_budgets_of_one_student_under_several_names_are_one_curve() -> None:
+    made = []
+    for label, steps, layers in (("two, 10 steps", 10, 2), ("two, 15 steps", 15, 2), ("one, 10 steps", 10, 1)):
+        made.append(run("a", 0.5, student=label, train={"steps": steps, "batch_size": 4}))
+        made[-1].result.content.update({"steps": steps, "run": f"g/toy/{label}/a/seed0"})
+        made[-1].result.content["config"]["student"]["options"] = {"layers": layers}
+    found = results(*made)
+    curves = {student: own["a"] for _, student, own in outcomes.budgets(found, outcomes.scored(found))}
+    assert {student: sorted(count for count, _ in curve) for student, curve in curves.items()} == {
+        "two": [40, 60], "one, 10 steps": [40],
+    }
+    found[1].content["run"] = "another/toy/two, 15 steps/a/seed0"
+    assert len(outcomes.budgets(found, outcomes.scored(found))) == 3  # of another table
 
 
 def test_the_front_leaves_out_what_is_beaten() -> None:
@@ -365,7 +381,7 @@ def test_the_overview_has_a_column_for_each_data_set() -> None:
     assert [row[0] for row in made.rows] == [FLOOR, "a", CEILING] and made.rows[2][2] == overview.NOT_RUN
     assert made.rows[1][3] == "n/a" and re.fullmatch(r"50\.0 ± \d+\.\d", made.rows[1][1])
     whole = results(*runs)
-    assert overview.overviews(whole, outcomes.scored(whole))[0].rows[1][3] == "50"
+    assert overview.overviews(whole, outcomes.scored(whole))[0].rows[1][3].startswith("50 [")
     assert overview.overviews(results(*runs[:3]), outcomes.scored(results(*runs[:3]))) == []
 
 

@@ -21,6 +21,8 @@ from dfkd.config import DataConfig
 from dfkd.duplicates import Duplicates, plain
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.models.teacher import Teacher
+from dfkd.report.results import collect
+from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.synthesis.base import Context
 from dfkd.synthesis.random_tokens import RandomTokens
@@ -308,6 +310,11 @@ def test_a_run_on_a_pool_asks_the_teacher_nothing(toy_teacher: Path, toy_pool: P
     result = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path, f"pool={toy_pool}")))
     queries = result["queries"]
     assert (queries["train"], queries["heldout"], queries["gradient"], queries["synthesis"]) == (0, 0, 0, 60)
+    made = text_pool.finished_facts(toy_pool)
+    assert made["seconds"] > 0 and result["seconds"]["synthesis"] == made["seconds"]
+    (found,) = collect([tmp_path / "it"])
+    assert found.seconds == pytest.approx(sum(result["seconds"][part] for part in ("synthesis", "heldout", "train")))
+    assert found.seconds_whole
     assert result["fidelity"]["samples"] == 8 and result["strategy"]["name"] == "pool"
     notes = json.loads((tmp_path / "it/notes.json").read_text())
     assert notes["samples"] == 60 and notes["strategy"].startswith("random_tokens")
@@ -325,11 +332,34 @@ def test_a_pool_costs_the_tokens_that_were_drawn_for_it(
     whole = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path / "a", pool, *more)))
     half = pipeline.run(pipeline.load_config(settings(toy_teacher, tmp_path / "b", pool, "strategy.limit=20", *more)))
     assert (whole["generated_tokens"], half["generated_tokens"]) == (tokens, round(tokens / 2))
+    assert half["seconds"]["synthesis"] == pytest.approx(facts["seconds"] / 2)
     budget = settings(toy_teacher, tmp_path / "c", pool, *more, f"train.generated_tokens={tokens - 1}")
     with pytest.raises(ConfigError, match="spent before the first step, by the making of the pool(?s:.*)fewer of its"):
         pipeline.run(pipeline.load_config(budget))
     enough = settings(toy_teacher, tmp_path / "d", pool, *more, f"train.generated_tokens={tokens}")
     assert pipeline.run(pipeline.load_config(enough))["steps"] == 2
+
+
+def test_a_pool_costs_the_queries_that_it_was_made_with(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
+    def budgeted(name: str, queries: int, *more: str) -> list[str]:
+        return settings(toy_teacher, tmp_path / name, *more, f"train.teacher_queries={queries}")
+
+    pool = f"pool={toy_pool}"
+    with pytest.raises(ConfigError, match="teacher_queries is spent(?s:.*)by the making of the pool(?s:.*)than 59 que"):
+        pipeline.run(pipeline.load_config(budgeted("over", 59, pool)))
+    whole = pipeline.run(pipeline.load_config(budgeted("whole", 60, pool)))
+    fewer = pipeline.run(pipeline.load_config(budgeted("fewer", 59, pool, "strategy.limit=59")))
+    assert (whole["steps"], fewer["steps"]) == (12, 12)  # the pool has the answers: nothing more is asked
+    rates = [record["learning_rate"] for record in RunFolder(tmp_path / "whole" / "it").read_log("metrics")]
+    assert rates[-1] < rates[3]  # it falls with the steps
+
+    parts = json.dumps([{"strategy": "pool", "options": {"folder": str(toy_pool)}}, {"strategy": "random_tokens"}])
+    mixed = [f"strategy.parts={parts}", "strategy=mixture", "train.steps=200"]
+    result = pipeline.run(pipeline.load_config(budgeted("mixed", 100, *mixed)))
+    asked = sum(result["queries"][name] for name in ("train", "heldout"))
+    assert 40 <= asked < 40 + 8 and result["steps"] < 200  # 60 of the 100 went into the pool
+    with pytest.raises(ConfigError, match=r"by the making of the pool \(60\) and the samples set aside"):
+        pipeline.run(pipeline.load_config(budgeted("early", 61, *mixed, "train.heldout=30")))
 
 
 @pytest.mark.slow

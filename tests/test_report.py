@@ -98,10 +98,17 @@ def test_a_terminal_of_80_columns_shows_every_column() -> None:
     student = "truncated,dropout=0,layers=2"
     wide = result("random_tokens", 0.5, student=student)
     wide.content["seconds"]["train"], wide.content["queries"]["train"] = 12345.0, 1_234_567
+    wide.content["queries"]["synthesis"] = 9
+    spread = [wide, result("random_tokens", 0.9, seed=1, student=student), result("real_text", 1.0, student=student)]
+    spread += [result("real_text", 0.2, seed=1, student=student), result("a_strategy_with_a_long_name", 0.1)]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table.rich_table(table.rows([wide, result("real_text", 0.9, student=student)])))
-    shown = console.export_text()
-    assert "12345" in shown and "1235k" in shown and max(map(len, shown.splitlines())) <= 80
+    console.print(table.rich_table(table.rows(spread)))
+    lines = [line for line in console.export_text().splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 80
+    row = next(number for number, line in enumerate(lines) if line.startswith(" random_tokens"))
+    assert lines[row].split()[-1] == "6178+" and lines[row].split()[-2] == "618k"  # the last columns
+    assert "70.0" in lines[row] and "±28.3" in lines[row] + lines[row + 1]
+    assert lines[row - 2].split()[-3:] == ["time", "ies", "sec."]
 
 
 def test_only_like_is_compared_with_like() -> None:
@@ -269,11 +276,15 @@ def test_rewards_prompts_and_parts_of_a_mixture_stand_with_the_samples(tmp_path:
 
 @pytest.mark.parametrize("numbers", ["0.9 against 0.8", ("0.9 against 0.8",), {"0.9": "against 0.8"}])
 def test_claims_are_shown_where_there_are_some(tmp_path: Path, numbers: Any) -> None:
-    claims = [SimpleNamespace(claim="<b>It works", source="we & you", verdict="fails", numbers=numbers)]
+    claims = [
+        SimpleNamespace(claim="<b>It works", who="we & you", said=said, numbers=numbers, where=where)
+        for said, where in (("fails", "g, <i>small"), ("holds so far (1 seed)", "h, big"))
+    ]
     page.write_page([result("as_dfd", 0.8)], [], tmp_path / "with.html", claims=claims)
     page.write_page([result("as_dfd", 0.8)], [], tmp_path / "without.html")
     html = (tmp_path / "with.html").read_text()
     assert "&lt;b&gt;It works" in html and "we &amp; you" in html and ">fails<" in html and "against 0.8" in html
+    assert ">g, &lt;i&gt;small<" in html and ">holds so far (1 seed)<" in html and ">h, big<" in html
     assert "Claims" not in (tmp_path / "without.html").read_text()
 
 

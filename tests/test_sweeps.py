@@ -140,6 +140,12 @@ def test_ranges_take_the_type_of_their_setting(yaml: Write, tmp_path: Path) -> N
         ({"search": {"train.warmup": {"low": 0, "high": 2}}}, "'train.warmup' is out of range"),
         ({"search": {"strategy.max_length": {"low": 1.5, "high": 3}}}, "'strategy.max_length' has a wrong value"),
         ({"search": {"train.select": {"low": 1, "high": 3}}}, "'train.select' has a wrong value"),
+        ({"settings": {"strategy": "real_text"}}, "strategy 'real_text' sees the task's own texts.*data-free"),
+        (
+            {"settings": {"strategy": "mixture"}, "search": {"strategy.parts": {"choices": [
+                [{"strategy": "random_tokens"}], [{"strategy": "random_tokens"}, {"strategy": "real_text"}]]}}},
+            "'mixture' sees the task's own texts",
+        ),
         ({"search": {"seed": {"low": 0, "high": 9}}}, "'seed' is not searched: the luckiest seed would win"),
         ({"search": {"train.heldout": {"low": 1, "high": 9}}}, "'train.heldout' is not searched: it is what"),
         ({"search": {"data.max_length": {"low": 9, "high": 20}}}, "'data.max_length' is not searched: another task"),
@@ -157,6 +163,15 @@ def test_a_wrong_sweep_is_refused_before_work(yaml: Write, tmp_path: Path, parts
     with pytest.raises(ConfigError, match=f"(?s){said}"):
         load(yaml(**parts), tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_choice_that_sees_real_text_is_refused(yaml: Write, tmp_path: Path) -> None:
+    path = Path(yaml(search={"strategy": {"choices": ["random_tokens", "real_text"]}}))
+    path.write_text(path.read_text().replace("  strategy: random_tokens\n", ""))
+    with pytest.raises(ConfigError, match="strategy 'real_text' sees the task's own texts"):
+        load(str(path), tmp_path)
+    path.write_text(path.read_text().replace("real_text", "embedding_guess"))
+    assert load(str(path), tmp_path).probes[1].strategy.name == "embedding_guess"
 
 
 @pytest.mark.parametrize("name", ["accuracy", "student.scores.accuracy", "student.agreement", "test_f1", "gap"])

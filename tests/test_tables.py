@@ -12,15 +12,13 @@ from typing import Any, Callable
 
 import numpy
 import pytest
-import scipy.stats
 
 from dfkd import cli, config, grids, tabling
 from dfkd.errors import ConfigError
-from dfkd.report import _formats, comparison, document, paper
+from dfkd.report import _formats, comparison, document, page, paper, results, table
 from dfkd.report.document import Grid
 from dfkd.report.layout import sheets
 from dfkd.report.results import Missing, Result
-from dfkd.report.statistics import accuracy, average, draw, paired_difference, share
 
 ITEMS = 200
 Make = Callable[..., Result]
@@ -69,22 +67,28 @@ def test_a_cell_holds_mean_deviation_interval_and_star() -> None:
     assert entry.deviation == pytest.approx(0.04 / 2**0.5) and entry.runs == 2
     cell = line(comparison.markdown(runs), "as_dfd").split("|")[3].strip()
     low, high = (f"{100 * bound:.1f}" for bound in entry.score[1:])
-    assert cell == f"**82.0** ± 2.8 [{low}, {high}]*" and float(low) < 82 < float(high)
-    assert line(comparison.markdown(runs), "as_dfd").split("|")[4].strip() == "80 (80)"
+    assert cell == f"82.0 ± 2.8 [{low}, {high}]*" and float(low) < 82 < float(high)
+    closed = entry.gap
+    assert closed is not None and closed.low < 0.8 < closed.high
+    shown = f"80 [{100 * closed.low:.0f}, {100 * closed.high:.0f}]"
+    assert line(comparison.markdown(runs), "as_dfd").split("|")[4].strip() == f"{shown} (80)"
+    latex = shown.replace("[", "{[}").replace("]", "{]}")  # without those of single data sets, and with n
+    assert f"as\\_dfd & 2 & 82.0$^{{*}}\\,\\pm\\,$2.8 & {latex} & " in comparison.latex(runs)
 
 
 @pytest.mark.parametrize(
     ("rivals", "bold"),
     [
-        ({"as_dfd": (0.8, 0.8), "cmi": (0.7, 0.7)}, ["as_dfd"]),
-        ({"as_dfd": (0.8, 0.8), "cmi": (0.795, 0.8)}, []),  # no difference to speak of
-        ({"as_dfd": (0.8, 0.8), "cmi": (0.7, 0.7), "dafl": (0.8, 0.795)}, []),  # every other one must be worse
-        ({"as_dfd": (0.8, 0.8), "cmi": (0.7,)}, []),  # one seed knows no spread between seeds
-        ({"as_dfd": (0.4, 0.4), "cmi": (0.3, 0.3)}, ["random_tokens"]),  # the floor is data-free as well
+        ({"as_dfd": (0.8,) * 3, "cmi": (0.7,) * 3}, ["as_dfd"]),
+        ({"as_dfd": (0.8,) * 3, "cmi": (0.795, 0.8, 0.8)}, []),  # no difference to speak of
+        ({"as_dfd": (0.8,) * 3, "cmi": (0.7,) * 3, "dafl": (0.8, 0.795, 0.8)}, []),  # every other one must be worse
+        ({"as_dfd": (0.8,) * 3, "cmi": (0.7, 0.7)}, []),  # two seeds know next to nothing of the spread between seeds
+        ({"as_dfd": (0.8, 0.8), "cmi": (0.7,) * 3}, []),
+        ({"as_dfd": (0.4,) * 3, "cmi": (0.3,) * 3}, ["random_tokens"]),  # the floor is data-free as well
     ],
 )
 def test_bold_is_what_is_better_than_every_other(rivals: dict[str, tuple[float, ...]], bold: list[str]) -> None:
-    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("real_text", 0.95, 0.95)]
+    runs = [*seeds("random_tokens", *(0.5,) * 3), *seeds("real_text", *(0.95,) * 3)]
     for name, rights in rivals.items():
         runs += seeds(name, *rights)
     (sheet,) = sheets(runs)
@@ -93,8 +97,18 @@ def test_bold_is_what_is_better_than_every_other(rivals: dict[str, tuple[float, 
     assert re.findall(r"^(\w+).*textbf", _formats.latex([sheet]).replace(r"\_", "_"), re.MULTILINE) == bold
 
 
+@pytest.mark.parametrize(("floor", "own", "star"), [(2, 2, True), (1, 3, False), (3, 1, False)])
+def test_a_star_needs_two_seeds_on_either_side(floor: int, own: int, star: bool) -> None:
+    runs = [*seeds("random_tokens", *[0.5] * floor), *seeds("as_dfd", *[0.8] * own), *seeds("cmi", *[0.8] * 2)]
+    assert line(comparison.markdown(runs), "as_dfd").split("|")[3].strip().endswith("*") is star
+    entry = comparison.entries(runs)["small", "sst2", "as_dfd"]
+    assert (entry.p is not None) is star and entry.difference is not None
+    assert ("nothing is tested against it" in comparison.markdown(runs)) is not star
+
+
 def test_what_sees_real_text_is_marked_and_never_best() -> None:
-    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("peeking", 0.99, 0.99, real=True), *seeds("as_dfd", 0.8, 0.8)]
+    runs = [*seeds("random_tokens", *[0.5] * 3), *seeds("as_dfd", *[0.8] * 3)]
+    runs += seeds("peeking", *[0.99] * 3, real=True)
     text = comparison.markdown([*runs, *seeds("real_text", 0.9, 0.9)])
     assert "**" not in line(text, "peeking †") and "**80.0**" in line(text, "as_dfd")
     assert "not data-free, and never the best: peeking, real_text." in text
@@ -108,17 +122,17 @@ def test_many_rivals_need_a_clearer_lead() -> None:
     rival[:11], rival[100:102] = False, True  # 11 of the leader's items lost, 2 others won: p is about 0.01
 
     def leads(rivals: int) -> tuple[float | None, bool]:
-        runs = seeds("lead", 0.5, 0.5)
+        runs = seeds("lead", 0.5, 0.5, 0.5)
         for number in range(rivals):
-            runs += seeds(f"s{number}", 0.4, 0.4)
-            for run in runs[-2:]:
+            runs += seeds(f"s{number}", 0.4, 0.4, 0.4)
+            for run in runs[-3:]:
                 run.content["student"]["correct"] = numpy.packbits(rival).tobytes().hex()
         entry = comparison.entries(runs)["small", "sst2", "lead"]
         return entry.lead, entry.best
 
     (few, first), (many, second) = leads(1), leads(8)
     assert first and not second and few is not None and many is not None
-    assert many > 4 * few  # 8 times, but for the chance of 4,000 rounds
+    assert many == pytest.approx(8 * few, rel=0.05)  # but for the chance of 4,000 rounds
 
 
 def test_a_gap_within_its_interval_is_called_none() -> None:
@@ -126,7 +140,7 @@ def test_a_gap_within_its_interval_is_called_none() -> None:
     for data, ceiling in (("sst2", 0.505), ("ag_news", 0.9)):
         for name, right in (("random_tokens", 0.5), ("as_dfd", 0.5 + (ceiling - 0.5) / 2), ("real_text", ceiling)):
             runs += seeds(name, right, right, data=data)
-    assert "| 49 (no gap, 50) |" in line(comparison.markdown(runs), "as_dfd")
+    assert re.search(r"\| 49 \[\d+, \d+\] \(no gap, 50\) \|", line(comparison.markdown(runs), "as_dfd"))
     without = [run for run in runs if (run.strategy, run.setting[0]) != ("as_dfd", "ag_news")]
     assert "| (no gap" not in line(comparison.markdown(without), "as_dfd")  # no number to be told
 
@@ -153,7 +167,7 @@ def test_a_table_is_of_accuracies_whatever_the_data_sets_score_is() -> None:
         run.content["student"]["scores"] = {"accuracy": 0.0, "macro_f1": 0.3}
         run.content["teacher"]["scores"]["macro_f1"] = 0.2
     text = comparison.markdown(runs)
-    assert "sst2 (teacher 95.0)" in text and "| 50 (50) |" in line(text, "as_dfd")
+    assert "sst2 (teacher 95.0)" in text and re.search(r"\| 50 \[\d+, \d+\] \(50\) \|", line(text, "as_dfd"))
 
 
 def test_tokens_are_shown_where_any_were_written(tmp_path: Path) -> None:
@@ -169,6 +183,22 @@ def test_tokens_are_shown_where_any_were_written(tmp_path: Path) -> None:
     shown = {name: line(text, name).split("|")[-3].strip() for name in ("as_dfd", "prompt_rl", "lm_free", "pool")}
     assert shown == {"as_dfd": "0", "prompt_rl": "12,345", "lm_free": "40", "pool": "–"}
     assert "Tokens are – where a run does not tell" in text
+
+
+def test_seconds_without_the_making_of_a_pool_are_marked() -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("new", 0.8, 0.8), *seeds("old", 0.8, 0.8)]
+    for one in runs[2:]:
+        one.content["queries"]["synthesis"] = 70
+    for one in runs[2:4]:
+        one.content["seconds"]["synthesis"] = 100.0
+    text = comparison.markdown(runs)
+    shown = {name: line(text, name).split("|")[-2].strip() for name in ("random_tokens", "new", "old")}
+    assert shown == {"random_tokens": "12", "new": "112", "old": "12+"}
+    assert results.MORE_NOTE in text and results.MORE_NOTE not in comparison.markdown(runs[:4])
+    assert "12+" in comparison.latex(runs) and results.MORE_NOTE in table.notes(table.rows(runs))
+    rows = {row["strategy"]: row for row in csv.DictReader(io.StringIO(comparison.csv_text(runs)))}
+    assert [rows[name]["seconds_whole"] for name in ("old", "new")] == ["False", "True"]
+    assert rows["old"]["seconds"] == "12.5"
 
 
 def test_missing_and_failed_cells_are_shown_as_such() -> None:
@@ -187,7 +217,7 @@ def test_missing_and_failed_cells_are_shown_as_such() -> None:
     assert "Student: other\n\nNothing finished: 1 run." in text
     assert "- missing: sst2, small, cmi: failed: &lt;b&gt;" in text
     latex = comparison.latex(runs, missing)
-    assert r"\textbf{80.0}$^{*}\,\pm\,$0.0~(2/3)" in latex and "student: other" not in latex.lower()
+    assert r"80.0$^{*}\,\pm\,$0.0~(2/3)" in latex and "student: other" not in latex.lower()
     assert r"\emph{not run}" in latex and r"\emph{failed (1 of 2)}" in latex
 
 
@@ -195,18 +225,19 @@ def test_missing_and_failed_cells_are_shown_as_such() -> None:
 
 
 def test_csv_has_one_line_a_cell_with_all_numbers() -> None:
-    runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("as_dfd", 0.8, 0.84), *seeds("real_text", 0.9, 0.9)]
+    runs = [*seeds("random_tokens", *[0.5] * 3), *seeds("as_dfd", 0.8, 0.82, 0.84), *seeds("real_text", *[0.9] * 3)]
     gone = Missing("imdb", "failed: x", "imdb", "small", "as_dfd")
     rows = list(csv.DictReader(io.StringIO(comparison.csv_text(runs, [gone]))))
     assert [(row["data"], row["strategy"]) for row in rows] == [
         (data, name) for data in ("sst2", "imdb") for name in ("random_tokens", "as_dfd", "real_text")
     ]
     row = next(row for row in rows if (row["data"], row["strategy"]) == ("sst2", "as_dfd"))
-    assert float(row["accuracy"]) == pytest.approx(0.82) and float(row["deviation"]) == pytest.approx(0.028284)
+    assert float(row["accuracy"]) == pytest.approx(0.82) and float(row["deviation"]) == pytest.approx(0.02)
     assert float(row["gap_closed"]) == pytest.approx(0.8) and float(row["to_floor"]) == pytest.approx(0.32)
+    assert float(row["gap_closed_low"]) < 0.8 < float(row["gap_closed_high"])
     assert float(row["to_floor_low"]) < 0.32 < float(row["to_floor_high"]) and float(row["to_floor_p"]) < 0.01
     costs = [row[name] for name in ("queries", "tokens", "seconds", "teacher", "seeds", "best", "data_free")]
-    assert costs == ["120.0", "0.0", "12.5", "0.95", "2", "True", "True"] and float(row["lead_p"]) < 0.05
+    assert costs == ["120.0", "0.0", "13.0", "0.95", "3", "True", "True"] and float(row["lead_p"]) < 0.05
     absent = next(row for row in rows if (row["data"], row["strategy"]) == ("imdb", "as_dfd"))
     assert (absent["seeds"], absent["missing"], absent["failed"], absent["accuracy"]) == ("0", "1", "1", "")
 
@@ -229,55 +260,6 @@ def test_markdown_shows_names_as_they_are() -> None:
     runs = [*seeds("a|b\n<script>", 0.8, 0.8), *seeds("random_tokens", 0.5, 0.5)]
     text = comparison.markdown(runs)
     assert r"| a\|b &lt;script&gt; |" in text and "<script>" not in text
-
-
-# statistics
-
-
-def test_with_one_seed_the_test_is_scipys() -> None:
-    first = numpy.arange(300)[None] < 240
-    second = first.copy()
-    second[0, :14], second[0, 240:245] = False, True
-    ours = paired_difference(first, second)
-    resampled = scipy.stats.bootstrap(
-        (first[0], second[0]), lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True, n_resamples=4000,
-        method="percentile", rng=numpy.random.default_rng(1),
-    )
-    assert (ours.low, ours.high) == pytest.approx(tuple(resampled.confidence_interval), abs=0.008)
-    tested = scipy.stats.ttest_rel(first[0].astype(float), second[0].astype(float))
-    assert 0.01 < tested.pvalue < 0.1 and ours.p == pytest.approx(tested.pvalue, abs=0.015)
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_rounds_vary_as_means_over_seeds_do(count: int) -> None:
-    rights = numpy.linspace(0.3, 0.7, count)
-    correct = numpy.arange(200_000)[None] < 200_000 * rights[:, None]  # so many items that they hardly vary
-    rounds = draw({"": correct}, rounds=4000)[""].rounds
-    assert rounds.std() == pytest.approx(rights.std(ddof=1) / count**0.5, rel=0.05)
-
-
-def test_rounds_in_which_two_get_as_many_right_are_ties() -> None:
-    first = numpy.arange(384)[None] < 200
-    second = first.copy()
-    second[0, 0], second[0, 383] = False, True  # one item lost, one won
-    drawn = draw({"first": first, "second": second}, rounds=2000)
-    apart = numpy.round(384 * (drawn["first"].rounds - drawn["second"].rounds), 3)
-    assert ((drawn["first"].rounds == drawn["second"].rounds) == (apart == 0)).all() and 400 < (apart == 0).sum() < 800
-
-
-def test_means_over_data_sets_and_shares_of_gaps() -> None:
-    generator = numpy.random.default_rng(0)
-    groups = {name: generator.random((2, 300)) < right for name, right in (("f", 0.5), ("s", 0.8), ("c", 0.9))}
-    one, other = draw(groups, rounds=2000, seed=1), draw(groups, rounds=2000, seed=2)
-    both = average([one["s"], other["s"]])
-    assert both.mean == one["s"].mean and both.rounds.std() == pytest.approx(one["s"].rounds.std() / 2**0.5, rel=0.1)
-    closed = share(one["s"], one["f"], one["c"])
-    assert closed.mean == pytest.approx((groups["s"].mean() - groups["f"].mean()) / (
-        groups["c"].mean() - groups["f"].mean()))
-    assert closed.low < closed.mean < closed.high < 1
-    assert draw({}) == {}
-    whole = accuracy(groups["s"], rounds=600)
-    assert whole.mean == groups["s"].mean() and whole.low < whole.mean < whole.high
 
 
 # grids and documents
@@ -365,6 +347,49 @@ def test_the_page_shows_claims_that_its_runs_tell_something_of(
     run(monkeypatch, "report", str(tmp_path / "kept"), "--out", str(tmp_path / "page.html"))
 
 
+def test_the_page_compares_the_runs_of_tables(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in [*seeds("as_dfd", 0.82, 0.83), *seeds("random_tokens", *[0.5] * 3)]:
+        one.content["run"] = one.content["run"].replace("/seed", "/seed1")  # more seeds, on sst2 of another table
+        keep(kept, {**one.content, "run": one.content["run"].replace("g/", "mine/", 1)})
+    single = made("lm_free", 0.6).content
+    keep(kept, {**single, "run": "sst2/lm_free-truncated-seed0"})
+    run(monkeypatch, "report", "results", "--out", "page.html")
+    assert "failed: no memory" in capsys.readouterr().out.replace("\n", " ")
+    html = Path("page.html").read_text(encoding="utf-8")
+    own = html[html.index('id="comparisons"'):html.index('id="samples"')]
+    assert re.findall(r"<h3>(.*?)</h3>", own) == ["g", "mine", "other"]  # and no table of the single run
+    assert "9 of 12 runs are missing." in own and "imdb, small, as_dfd, seed 1: failed: no memory" in own
+    assert "failed (1 of 2)" in own and 'aria-label="Comparison, g, student small"' in own
+    row = re.search(r'<th scope="row">as_dfd</th><td>2</td><td>(.*?)</td>', own[own.index("<h3>mine"):])
+    assert row is not None and re.fullmatch(r'82.5\* ± 0.7 <span class="bounds">\[.*\]</span>', row[1])
+    assert "not finished" not in html and "differs from the floor on the same items" in own and "`" not in own
+    assert 'href="#comparisons"' in html
+
+
+def test_runs_that_cannot_be_compared_say_why_and_names_are_escaped(tmp_path: Path) -> None:
+    evil = "<script>x</script>"
+    mixed = [made("as_dfd", 0.8), made("random_tokens", 0.8)]
+    mixed[1].content["config"]["train"]["steps"] = 10
+    odd = [*seeds(evil, 0.8, 0.8, student=evil, data=evil), *seeds("random_tokens", 0.5, 0.5, student=evil, data=evil)]
+    gone = Missing(evil, f"failed: {evil}", evil, evil, "cmi")
+    shown = [Grid("mixed", tuple(mixed)), Grid(evil, tuple(odd), (gone,))]
+    page.write_page([*mixed, *odd], [], tmp_path / "page.html", grids=shown)
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "runs of several settings cannot stand in one table" in html
+    assert evil not in html and "&lt;script&gt;x&lt;/script&gt;: failed: " in html
+
+
+def test_a_run_that_failed_is_not_called_unfinished(tmp_path: Path) -> None:
+    for name, files in (("a", ["failure.txt"]), ("b", ["config.yaml"]), ("c", ["config.yaml", "failure.txt"])):
+        for file in files:
+            (tmp_path / f"{name}.partial").mkdir(exist_ok=True)
+            (tmp_path / f"{name}.partial" / file).write_text("no memory\n  what to do: buy some\n")
+    reasons = [entry.reason for entry in results.unfinished([tmp_path])]
+    assert reasons == ["failed: no memory", "not finished: repeat its command", "failed: no memory"]
+
+
 def test_a_complete_grid_says_so() -> None:
     assert "Complete: 2 runs." in document.facts(Grid("g", tuple(seeds("as_dfd", 0.8, 0.8)), (), known=True))
 
@@ -392,7 +417,8 @@ def test_a_teacher_trained_again_elsewhere_is_the_same_one_if_it_gives_the_same_
     runs = [made(name, right) for name, right in (("random_tokens", 0.5), ("as_dfd", 0.8), ("real_text", 0.9))]
     for run, weights in zip(runs, "abc"):
         run.content["teacher"] |= {"sha256": weights * 9, "correct": "f0"}
-    assert comparison.entries(runs)["small", "sst2", "as_dfd"].gap == pytest.approx(0.75, abs=0.05)
+    closed = comparison.entries(runs)["small", "sst2", "as_dfd"].gap
+    assert closed is not None and closed.mean == pytest.approx(0.75, abs=0.05)
     facts = document.facts(document.Grid("g", tuple(runs)))
     assert "Teachers: sst2 95.0 % (aaaaaaaa, bbbbbbbb, cccccccc)." in facts
     unsure = {"accuracy": 0.95, "calibration_error": 0.1}

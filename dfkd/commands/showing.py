@@ -40,7 +40,8 @@ def report(
         fix = "choose another folder with --pictures"
         raise ConfigError(f"'{pictures}' is there already", expected="a folder", found="a file", fix=fix)
     where = folders or [Path("runs")]
-    found, missing = tabling.called(results.collect(where)), results.unfinished(where)
+    collected, missing = results.collect(where), results.unfinished(where)
+    found = tabling.called(collected)
     if not found:
         fix = "run something first: dfkd run --help"
         raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
@@ -52,7 +53,8 @@ def report(
         console.print(f"pictures: {len(written)} files in {pictures}", markup=False, soft_wrap=True)
     verdicts = claiming.judge(config.find_yaml(PAPERS, "claims"), found)
     told = any(verdict.verdict != claiming.NOT_RUN for verdict in verdicts)
-    page.write_page(found, missing, out, album=drawn, scores=scores, claims=verdicts if told else ())
+    grids = tabling.compared(collected, where)
+    page.write_page(found, missing, out, album=drawn, scores=scores, claims=verdicts if told else (), grids=grids)
     console.print(f"page: {out}", markup=False, soft_wrap=True)
 
 
@@ -111,10 +113,12 @@ def claims(
         who = "our own goal" if verdict.ours else verdict.source
         where = f"\n{verdict.where}:" if verdict.where else ""
         numbers = "\n".join(["", *verdict.numbers])
-        shown.add_row(Text(verdict.verdict, colour), Text.assemble(verdict.claim, (f" ({who})", "dim"), where, numbers))
+        shown.add_row(Text(verdict.said, colour), Text.assemble(verdict.claim, (f" ({who})", "dim"), where, numbers))
     console.print(shown)
     counts = Counter(verdict.verdict for verdict in verdicts)
-    console.print(", ".join(f"{counts[said]} {said}" for said in (claiming.HOLDS, claiming.FAILS, claiming.NOT_RUN)))
+    few = sum(verdict.so_far for verdict in verdicts)
+    numbers = ", ".join(f"{counts[said]} {said}" for said in (claiming.HOLDS, claiming.FAILS, claiming.NOT_RUN))
+    console.print(numbers + (f"; {few} of them on fewer than {claiming.WANTED} seeds" if few else ""))
 
 
 def _format(form: str | None, out: Path | None, known: Mapping[str, str]) -> str:

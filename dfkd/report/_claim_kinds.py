@@ -88,7 +88,8 @@ class Order(Claim):
         numbers = dict.fromkeys(number for answer in answers for number in answer.numbers)
         lacking = missing(scene.lacking(*sorted(self.names)))
         shown = [number for number in numbers if not number.startswith(NOT_RUN)]
-        return Answer(all_of([answer.said for answer in answers]), (*shown, *lacking))
+        seeds = min((answer.seeds for answer in answers if answer.seeds is not None), default=None)
+        return Answer(all_of([answer.said for answer in answers]), (*shown, *lacking), seeds)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class About(Claim):
             if answer.said == HOLDS:
                 return answer
         said = NOT_RUN if any(answer.said == NOT_RUN for answer in answers.values()) else FAILS
-        return Answer(said, tuple(number for answer in answers.values() for number in answer.numbers))
+        seeds = min((answer.seeds for answer in answers.values() if answer.seeds is not None), default=None)
+        return Answer(said, tuple(number for answer in answers.values() for number in answer.numbers), seeds)
 
     def answer_for(self, name: str, scene: Scene) -> Answer:
         """Whether the claim holds for this strategy."""
@@ -232,7 +234,9 @@ class GapClosed(About):
         closed = share(own, floor, ceiling)
         bounds = f"[{100 * closed.low:.0f}, {100 * closed.high:.0f}]"
         verdict = NOT_RUN if lacking else HOLDS if closed.mean >= self.share else FAILS
-        return Answer(verdict, (f"{said}: {100 * closed.mean:.0f} % of the gap {bounds} {over}", *missing(lacking)))
+        shown = f"{said}: {100 * closed.mean:.0f} % of the gap {bounds} {over}"
+        seeds = scene.fewest((name, FLOOR, CEILING), columns)
+        return Answer(verdict, (shown, *missing(lacking)), seeds)
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,28 @@ Said = Literal["holds", "fails", "not run"]
 HOLDS: Said = "holds"
 FAILS: Said = "fails"
 NOT_RUN: Said = "not run"
+WANTED = 3  # seeds; on fewer a claim holds or fails so far
 
 Judge = Callable[[float, float], bool]
 """(a difference of means, the lower bound of its interval) -> whether that will do."""
 
 
 class Answer(NamedTuple):
-    """What the runs say of a claim, and the numbers behind it, a line each."""
+    """What the runs say of a claim.
+
+    Args:
+        said: whether it holds.
+        numbers: behind that, a line each.
+        seeds: the fewest that a strategy has on a data set that decides; ``None``: seeds do not matter.
+    """
 
     said: Said
     numbers: tuple[str, ...]
+    seeds: int | None = None
 
 
 class Column:
-    """The runs of one data set, by strategy, and a bootstrap of all of them.
+    """The runs of one data set, by strategy, and how their accuracies vary.
 
     Args:
         data: the data set's name.
@@ -38,7 +46,7 @@ class Column:
 
     @cached_property
     def drawn(self) -> dict[str, Drawn]:
-        """Strategy -> its bootstrap."""
+        """Strategy -> its accuracy, and how it varies."""
         return drawn_of(self.data, self.runs)
 
     def queries(self, strategy: str) -> float:
@@ -85,6 +93,10 @@ class Scene:
         """A strategy's mean over data sets."""
         return average([column.drawn[strategy] for column in columns])
 
+    def fewest(self, strategies: Sequence[str], columns: Sequence[Column]) -> int | None:
+        """The fewest seeds of one of the strategies on one of the data sets; ``None`` without any."""
+        return min((len(column.runs[name]) for column in columns for name in strategies), default=None)
+
     def seeds_of(self, strategies: Sequence[str], columns: Sequence[Column]) -> str:
         """Over which data sets, with how many seeds, for people."""
         counts = [len(column.runs[name]) for column in columns for name in strategies]
@@ -100,15 +112,18 @@ def all_of(answers: Sequence[Said]) -> Said:
 
 def counted(scene: Scene, first: str, second: str, at_least: int, good: Judge) -> Answer:
     """Whether ``good(mean difference, lower bound)`` is true on so many data sets; those not run may go either way."""
-    lacking, count, numbers = scene.lacking(first, second), 0, []
-    for column in scene.there(first, second):
+    lacking, seeds = scene.lacking(first, second), lambda columns: scene.fewest((first, second), columns)
+    there, doing, numbers = scene.there(first, second), [], []
+    for column in there:
         found = difference(column.drawn[first], column.drawn[second])
-        count += bool(good(found.mean, found.low))
+        doing += [column] if good(found.mean, found.low) else []
         numbers.append(_compared(first, second, [column], scene))
+    count = len(doing)
     numbers.append(f"{count} of {len(scene.data)} data sets, {at_least} wanted")
     open_yet = count + len(lacking) >= at_least or len(scene.data) < at_least
     said = HOLDS if count >= at_least else NOT_RUN if open_yet else FAILS
-    return Answer(said, (*numbers, *missing(lacking)))
+    most = sorted(doing, key=lambda column: -(seeds([column]) or 0))  # as many as are wanted decide
+    return Answer(said, (*numbers, *missing(lacking)), seeds(most[:at_least] if said == HOLDS else there))
 
 
 def on_the_mean(scene: Scene, first: str, second: str, good: Judge) -> Answer:
@@ -118,7 +133,8 @@ def on_the_mean(scene: Scene, first: str, second: str, good: Judge) -> Answer:
         return Answer(NOT_RUN, missing(lacking))
     found = difference(scene.mean(first, columns), scene.mean(second, columns))
     said = NOT_RUN if lacking else HOLDS if good(found.mean, found.low) else FAILS
-    return Answer(said, (_compared(first, second, columns, scene), *missing(lacking)))
+    seeds = scene.fewest((first, second), columns)
+    return Answer(said, (_compared(first, second, columns, scene), *missing(lacking)), seeds)
 
 
 def _compared(first: str, second: str, columns: Sequence[Column], scene: Scene) -> str:

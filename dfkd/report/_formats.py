@@ -8,22 +8,25 @@ import io
 from typing import Sequence
 
 from dfkd.report.layout import UNKNOWN, Cell, Gap, Sheet, notes
+from dfkd.report.results import MORE_NOTE
 
 NOTES = (
     "Accuracy in %: mean over seeds ± their standard deviation, and the mean's 95 % interval (bootstrap over test "
-    "items and seeds). Agreement is with the teacher, in %. Costs are means over the data sets; seconds are as they "
-    "passed, whatever else the machine did meanwhile.",
-    "`*`: differs from the floor on the same items (paired bootstrap, p < 0.05 after Holm's correction).",
+    "items, Student's t over seeds). Agreement is with the teacher, in %. Costs are means over the data sets; seconds "
+    "are as they passed, whatever else the machine did meanwhile.",
+    "`*`: differs from the floor on the same items (paired, over items and seeds, p < 0.05 after Holm's correction), "
+    "with two seeds or more each.",
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
-    "for their number), with two seeds or more.",
-    "Gap closed: (strategy - floor) / (ceiling - floor) in %, of the means over the data sets; in brackets each data "
-    "set's own. 'no gap': floor and ceiling differ by no more than the 95 % interval of their difference.",
+    "for their number), with three seeds or more each.",
+    "Gap closed: (strategy - floor) / (ceiling - floor) in %, of the means over the data sets, with its 95 % interval; "
+    "in brackets each data set's own. 'no gap': floor and ceiling differ by no more than the 95 % interval of their "
+    "difference.",
 )
 LATEX_NOTES = (
-    r"Accuracy in \%: mean over seeds $\pm$ standard deviation. $^{*}$: differs from the floor; bold: better than "
-    r"every other data-free strategy (paired bootstrap over test items and seeds, $p<0.05$ after Holm's correction, "
-    r"two seeds or more). $^{\dagger}$: not data-free. (2/5): two of five runs. Gap closed in \%, of the means over "
-    r"the data sets."
+    r"Accuracy in \%: mean over seeds $\pm$ standard deviation. $^{*}$: differs from the floor (two seeds or more); "
+    r"bold: better than every other data-free strategy (three or more): paired test over items and seeds, $p<0.05$ "
+    r"after Holm's correction. $^{\dagger}$: not data-free. (2/5): two of five runs. Gap closed in \%, of the means "
+    r"over the data sets, with its 95\,\% interval."
 )
 LATEX = {  # brackets and stars as well: behind the double backslash of the line before, they would be its arguments
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -32,8 +35,8 @@ LATEX = {  # brackets and stars as well: behind the double backslash of the line
 }
 CSV_COLUMNS = (
     "student", "data", "strategy", "data_free", "seeds", "missing", "failed", "accuracy", "deviation", "low", "high",
-    "teacher", "agreement", "gap_closed", "to_floor", "to_floor_low", "to_floor_high", "to_floor_p", "lead_p", "best",
-    "queries", "tokens", "seconds",
+    "teacher", "agreement", "gap_closed", "gap_closed_low", "gap_closed_high", "to_floor", "to_floor_low",
+    "to_floor_high", "to_floor_p", "lead_p", "best", "queries", "tokens", "seconds", "seconds_whole",
 )
 
 
@@ -79,20 +82,21 @@ def latex(made: Sequence[Sheet], title: str = "") -> str:
 
 
 def _latex_table(sheet: Sheet, title: str) -> str:
-    """Narrow enough for a page: intervals, and the gaps of single data sets, are in the other formats."""
-    heads = [escaped(head) for head in ("strategy", *sheet.datas, *sheet.columns)]
+    """Narrow enough for a page: intervals of accuracies, and gaps of single data sets, are in the other formats."""
+    heads = [escaped(head) for head in ("strategy", "seeds", *sheet.datas, *sheet.columns)]
     caption = escaped(f"{title}, student: {sheet.student}" if title else f"Student: {sheet.student}")
+    more = [escaped(note) for note in notes(sheet) if note == MORE_NOTE]
     lines = [
         r"\begin{table*}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{caption}. {LATEX_NOTES}}}",
+        rf"\caption{{{' '.join([f'{caption}.', LATEX_NOTES, *more])}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", _latex_row(heads), r"\midrule",
-        _latex_row(["teacher", *map(escaped, sheet.teacher_scores), *[""] * len(sheet.columns)]),
+        _latex_row(["teacher", "", *map(escaped, sheet.teacher_scores), *[""] * len(sheet.columns)]),
     ]
     for line in sheet.lines():
         name = escaped(line.strategy) + ("" if line.data_free else LATEX["†"])
         gap, *costs = sheet.facts(line)
         facts = [gap.partition("(")[0].strip(), *costs]
-        lines.append(_latex_row([name, *map(_latex_cell, line.cells), *map(escaped, facts)]))
+        lines.append(_latex_row([name, escaped(line.seeds), *map(_latex_cell, line.cells), *map(escaped, facts)]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
@@ -140,10 +144,12 @@ def _csv_values(sheet: Sheet, data: str, strategy: str, data_free: bool) -> dict
         return values
     known: dict[str, object] = {
         "accuracy": entry.score.mean, "deviation": entry.deviation, "low": entry.score.low, "high": entry.score.high,
-        "teacher": sheet.teachers.get(data), "agreement": entry.agreement, "gap_closed": entry.gap,
+        "teacher": sheet.teachers.get(data), "agreement": entry.agreement,
         "to_floor_p": entry.p, "lead_p": entry.lead, "best": entry.best, "queries": entry.queries,
-        "tokens": entry.tokens, "seconds": entry.seconds,
+        "tokens": entry.tokens, "seconds": entry.seconds, "seconds_whole": entry.seconds_whole,
     }
+    if entry.gap is not None:
+        known |= dict(zip(("gap_closed", "gap_closed_low", "gap_closed_high"), entry.gap))
     if entry.difference is not None:
         mean, low, high, _ = entry.difference
         known |= {"to_floor": mean, "to_floor_low": low, "to_floor_high": high}

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Callable, Mapping, Sequence
 
 from dfkd.errors import ConfigError
-from dfkd.report.gap import CEILING, FLOOR, gap_closed, is_drawn_gap
+from dfkd.report.gap import CEILING, FLOOR, shares
 from dfkd.report.results import Result, correct_items, spent
 from dfkd.report.statistics import Difference, Drawn, Interval, difference, draw, holm, interval
 
 SIGNIFICANT = 0.05
+TESTED, CROWNED = 2, 3  # seeds on each side: of a test against the floor; of what is called best
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,27 @@ class Entry:
         runs: number of seeds.
         score: mean accuracy with its 95 % interval.
         agreement: mean agreement with the teacher.
-        gap: share of the gap between floor and ceiling that is closed; ``None`` without either, or without a gap
-            (:mod:`dfkd.report.gap`).
+        gap: share of the gap between floor and ceiling that is closed, with its 95 % interval; ``None`` without either,
+            or without a gap (:mod:`dfkd.report.gap`).
         difference: from the floor, on the same items; ``None`` for the floor itself.
-        p: of the difference, corrected (Holm) for the strategies compared on this data set and student.
+        p: of the difference, corrected (Holm) for the strategies compared on this data set and student; ``None`` where
+            one side has a single seed: of how seeds vary nothing is known then.
         queries: mean teacher queries, synthesis, training and held-out samples together.
-        seconds: mean seconds of synthesis and training.
-        drawn: the accuracy's bootstrap, of the same items as those of the others on this data set.
+        seconds: mean seconds of synthesis and training, the making of a pool included.
+        drawn: how the accuracy varies, over the same items as those of the others on this data set.
         deviation: standard deviation of the accuracy over seeds; ``None`` with one seed.
         tokens: mean tokens that a language model wrote; ``None`` where a run does not tell.
+        seconds_whole: whether every run tells how long the making of its pool took, if it used one.
         data_free: whether no run saw a text of the task.
         lead: of the data-free strategy with the highest mean, the largest p value (Holm) of its paired tests against
             each other data-free one; ``None`` for all others, and where there is nothing to lead.
-        best: whether it is significantly better than every other data-free strategy, each with two seeds or more.
+        best: whether it is significantly better than every other data-free strategy, each with three seeds or more.
     """
 
     runs: int
     score: Interval
     agreement: float
-    gap: float | None
+    gap: Interval | None
     difference: Difference | None
     p: float | None
     queries: float
@@ -53,6 +56,7 @@ class Entry:
     drawn: Drawn
     deviation: float | None = None
     tokens: float | None = None
+    seconds_whole: bool = True
     data_free: bool = True
     lead: float | None = None
     best: bool = False
@@ -100,7 +104,7 @@ def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
 
 
 def drawn_of(data: str, by_strategy: Runs) -> dict[str, Drawn]:
-    """A bootstrap of all runs on a data set: strategy -> its accuracy.
+    """All runs on a data set: strategy -> its accuracy, and how it varies.
 
     The seed of the resampling comes from the data set's name, so that data sets vary independently.
     """
@@ -114,21 +118,22 @@ def _column(data: str, by_strategy: Runs) -> dict[str, Entry]:
     against_floor = {
         name: difference(one, drawn[FLOOR]) for name, one in drawn.items() if name != FLOOR and FLOOR in drawn
     }
-    corrected = dict(zip(against_floor, holm([found.p for found in against_floor.values()])))
+    tested = [name for name in against_floor if min(len(by_strategy[one]) for one in (name, FLOOR)) >= TESTED]
+    corrected = dict(zip(tested, holm([against_floor[name].p for name in tested])))
     lead, p, best = _leader(by_strategy, drawn)
-    gap = FLOOR in drawn and CEILING in drawn and is_drawn_gap(drawn[FLOOR], drawn[CEILING])
-    made = {}
+    closed, made = shares(drawn), {}
     for name, runs in by_strategy.items():
         scores = [float(row.mean()) for row in correct_items(runs)]
         made[name] = Entry(
             runs=len(runs), score=interval(drawn[name]),
             agreement=statistics.fmean(run.content["student"]["agreement"] for run in runs),
-            gap=gap_closed(drawn[name].mean, drawn[FLOOR].mean, drawn[CEILING].mean) if gap else None,
+            gap=closed.get(name),
             difference=against_floor.get(name), p=corrected.get(name),
             queries=statistics.fmean(spent(run.content["queries"]) for run in runs),
             seconds=statistics.fmean(run.seconds for run in runs), drawn=drawn[name],
             deviation=statistics.stdev(scores) if len(scores) > 1 else None,
-            tokens=_mean_if_known(runs, lambda run: run.tokens), data_free=data_free(name, runs),
+            tokens=_mean_if_known(runs, lambda run: run.tokens),
+            seconds_whole=all(run.seconds_whole for run in runs), data_free=data_free(name, runs),
             lead=p if name == lead else None, best=best and name == lead,
         )
     return made
@@ -142,14 +147,14 @@ def data_free(name: str, runs: Sequence[Result]) -> bool:
 def _leader(by_strategy: Runs, drawn: Mapping[str, Drawn]) -> tuple[str | None, float | None, bool]:
     """The data-free strategy with the highest mean, its largest p value against the others, and whether it is best.
 
-    With one seed a bootstrap knows nothing of the spread between seeds: no strategy is called best then.
+    Of one seed nothing is known of the spread between seeds, and of two next to nothing: no strategy is called best.
     """
     free = {name: runs for name, runs in by_strategy.items() if data_free(name, runs)}
     if len(free) < 2:
         return None, None, False
     lead = max(free, key=lambda name: drawn[name].mean)
     found = holm([difference(drawn[lead], drawn[name]).p for name in free if name != lead])
-    return lead, max(found), max(found) < SIGNIFICANT and all(len(runs) > 1 for runs in free.values())
+    return lead, max(found), max(found) < SIGNIFICANT and all(len(runs) >= CROWNED for runs in free.values())
 
 
 def _mean_if_known(runs: Sequence[Result], of: Callable[[Result], float | None]) -> float | None:

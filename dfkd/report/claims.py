@@ -10,13 +10,13 @@ from typing import Any, Mapping, Sequence
 from dfkd.config import read_yaml, typed
 from dfkd.errors import ConfigError, suggestion
 from dfkd.report._claim_kinds import KINDS, Claim
-from dfkd.report._claim_scene import FAILS, HOLDS, NOT_RUN, Answer, Column, Said, Scene
+from dfkd.report._claim_scene import FAILS, HOLDS, NOT_RUN, WANTED, Answer, Column, Said, Scene
 from dfkd.report._formats import plain
 from dfkd.report.cells import grouped
 from dfkd.report.gap import CEILING, FLOOR
 from dfkd.report.results import Result
 
-__all__ = ["FAILS", "HOLDS", "NOT_RUN", "Verdict", "judge", "markdown", "read"]
+__all__ = ["FAILS", "HOLDS", "NOT_RUN", "WANTED", "Verdict", "judge", "markdown", "read"]
 
 Place = tuple[str, str]
 """Grid and student."""
@@ -33,6 +33,7 @@ class Verdict:
         numbers: means in %, differences with their 95 % interval, data sets and seeds; a line each.
         where: grid and student; empty: no runs that it is about were found.
         ours: whether it is a goal of this project rather than a published claim.
+        seeds: the fewest that a strategy has on a data set that decides; ``None``: seeds do not matter.
     """
 
     claim: str
@@ -41,6 +42,23 @@ class Verdict:
     numbers: tuple[str, ...]
     where: str = ""
     ours: bool = False
+    seeds: int | None = None
+
+    @property
+    def so_far(self) -> bool:
+        """Whether it rests on few seeds, so that more may change it."""
+        return self.verdict != NOT_RUN and self.seeds is not None and self.seeds < WANTED
+
+    @property
+    def said(self) -> str:
+        """The verdict, with the number of seeds where they are few."""
+        seeds = f" so far ({self.seeds} seed{'' if self.seeds == 1 else 's'})"
+        return self.verdict + (seeds if self.so_far else "")
+
+    @property
+    def who(self) -> str:
+        """Who says so, and where; or that it is a goal of our own."""
+        return f"{self.source} (our own goal)" if self.ours else self.source
 
 
 def judge(path: Path, results: Sequence[Result]) -> list[Verdict]:
@@ -125,7 +143,7 @@ def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> lis
 
 def _verdict(claim: Claim, answer: Answer, place: Place | None) -> Verdict:
     where = ", ".join(place) if place else ""
-    return Verdict(claim.claim, claim.source, answer.said, answer.numbers, where, claim.ours)
+    return Verdict(claim.claim, claim.source, answer.said, answer.numbers, where, claim.ours, answer.seeds)
 
 
 def _is_about(claim: Claim, place: Place, columns: Mapping[str, Column]) -> bool:
@@ -144,7 +162,6 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
     lines = ["| verdict | claim | source | where | numbers |", "| --- | --- | --- | --- | --- |"]
     for verdict in sorted(verdicts, key=lambda verdict: verdict.ours):
         numbers = "<br>".join(plain(number) for number in verdict.numbers)
-        source = f"{verdict.source} (our own goal)" if verdict.ours else verdict.source
-        said = verdict.verdict if verdict.verdict == NOT_RUN else f"**{verdict.verdict}**"
-        lines.append(f"| {said} | {plain(verdict.claim)} | {plain(source)} | {plain(verdict.where)} | {numbers} |")
+        said = verdict.said if verdict.verdict == NOT_RUN else f"**{verdict.said}**"
+        lines.append(f"| {said} | {plain(verdict.claim)} | {plain(verdict.who)} | {plain(verdict.where)} | {numbers} |")
     return "\n".join(lines) + "\n"

@@ -8,10 +8,10 @@ a gap.
 from __future__ import annotations
 
 import statistics
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from dfkd.report.results import Result, correct_items
-from dfkd.report.statistics import Drawn, average, difference, paired_difference
+from dfkd.report.statistics import Drawn, Interval, average, difference, paired_difference, share
 
 FLOOR, CEILING = "random_tokens", "real_text"
 UNKNOWN, NO_GAP = "n/a", "no gap"
@@ -39,20 +39,37 @@ def is_gap(floor: Sequence[Result], ceiling: Sequence[Result]) -> bool:
 
 
 def is_drawn_gap(floor: Drawn, ceiling: Drawn) -> bool:
-    """The same of one bootstrap, of a data set or of the means over several."""
+    """The same of accuracies on one data set, or of their means over several."""
     return difference(ceiling, floor).low > 0
 
 
-def mean_gap_closed(own: Sequence[Drawn], floor: Sequence[Drawn], ceiling: Sequence[Drawn]) -> float | None:
+def shares(drawn: Mapping[str, Drawn]) -> dict[str, Interval]:
+    """The share of a data set's gap that each strategy closes, with its interval; empty: there is no gap.
+
+    Args:
+        drawn: strategy -> its accuracy.
+    """
+    if not (FLOOR in drawn and CEILING in drawn and is_drawn_gap(drawn[FLOOR], drawn[CEILING])):
+        return {}
+    ends = {FLOOR: Interval(0.0, 0.0, 0.0), CEILING: Interval(1.0, 1.0, 1.0)}  # by definition, whatever they are
+    return {name: ends.get(name) or share(one, drawn[FLOOR], drawn[CEILING]) for name, one in drawn.items()}
+
+
+def mean_gap_closed(own: Sequence[Drawn], floor: Sequence[Drawn], ceiling: Sequence[Drawn]) -> Interval | None:
     """The share that is closed of the gap between the means over data sets; ``None``: there is no gap between them.
 
     Args:
-        own: the strategy's bootstrap of each data set.
+        own: the strategy's accuracy on each data set.
         floor: the floor's.
         ceiling: the ceiling's.
     """
     score, low, high = average(own), average(floor), average(ceiling)
-    return gap_closed(score.mean, low.mean, high.mean) if is_drawn_gap(low, high) else None
+    return share(score, low, high) if is_drawn_gap(low, high) else None
+
+
+def told(closed: Interval) -> str:
+    """A share in % with its 95 % interval, for people."""
+    return f"{100 * closed.mean:.0f} [{100 * closed.low:.0f}, {100 * closed.high:.0f}]"
 
 
 def gap_closed(score: float, floor: float, ceiling: float) -> float:

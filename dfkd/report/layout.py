@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
 from dfkd.report.cells import SIGNIFICANT, Entry, entries
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed
-from dfkd.report.results import Missing, Result
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed, told
+from dfkd.report.results import MORE, MORE_NOTE, Missing, Result
 from dfkd.report.statistics import Drawn
 
 UNKNOWN = "–"
@@ -138,7 +138,8 @@ class Sheet:
             agreement=_mean([100 * entry.agreement for entry in costed], ".1f"),
             queries=_mean([entry.queries for entry in costed], ",.0f"),
             tokens=_mean([entry.tokens for entry in costed], ",.0f"),
-            seconds=_mean([entry.seconds for entry in costed], ".0f"),
+            seconds=_mean([entry.seconds for entry in costed], ".0f")
+            + MORE * any(not entry.seconds_whole for entry in costed),
         )
 
     def _cell(self, data: str, name: str) -> Cell:
@@ -154,16 +155,16 @@ class Sheet:
         )
 
     def _gap_closed(self, name: str) -> str:
-        """The share of the means over all data sets, if all are run, and each data set's in brackets."""
+        """The share of the means over all data sets with its interval, if all are run; in brackets each data set's."""
         each = [self._share(data, name) for data in self.datas]
         if name in (FLOOR, CEILING) or set(each) <= {UNKNOWN, NO_GAP}:
             return ""
         own, floor, ceiling = (self._drawn(one) for one in (name, FLOOR, CEILING))
         closed = mean_gap_closed(own, floor, ceiling) if len(own) == len(floor) == len(ceiling) == len(each) else None
-        return ("" if closed is None else f"{100 * closed:.0f} ") + f"({', '.join(each)})"
+        return ("" if closed is None else f"{told(closed)} ") + f"({', '.join(each)})"
 
     def _drawn(self, name: str) -> list[Drawn]:
-        """A strategy's bootstraps of the data sets that it was run on."""
+        """A strategy's accuracies on the data sets that it was run on."""
         return [self.entries[data, name].drawn for data in self.datas if (data, name) in self.entries]
 
     def _share(self, data: str, name: str) -> str:
@@ -173,7 +174,7 @@ class Sheet:
             return UNKNOWN
         if ceiling.gap is None:
             return NO_GAP
-        return UNKNOWN if entry is None or entry.gap is None else f"{100 * entry.gap:.0f}"
+        return UNKNOWN if entry is None or entry.gap is None else f"{100 * entry.gap.mean:.0f}"
 
 
 def sheets(
@@ -222,10 +223,13 @@ def notes(sheet: Sheet) -> list[str]:
     real = [line.strategy for line in sheet.lines() if not line.data_free]
     said = [f"†: sees the task's own texts: not data-free, and never the best: {', '.join(real)}."] if real else []
     if any(entry.runs == 1 for entry in sheet.entries.values()):
-        said.append("With one seed (deviation –) an interval is over test items alone, and no strategy is called best.")
+        said.append(
+            "With one seed (deviation –) an interval is over test items alone; nothing is tested against it, and no "
+            "strategy is called best."
+        )
     if sheet.shows_tokens and any(entry.tokens is None for entry in sheet.entries.values()):
         said.append("Tokens are – where a run does not tell how many a language model wrote for it.")
-    return said
+    return said + ([MORE_NOTE] if any(line.seconds.endswith(MORE) for line in sheet.lines()) else [])
 
 
 def _accuracy(run: Result) -> float | None:

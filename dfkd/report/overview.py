@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, mean_gap_closed
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, mean_gap_closed, told
 from dfkd.report.pictures.outcomes import LEFT_OUT, METRICS, Scored, Scores
 from dfkd.report.pictures.style import rank
 from dfkd.report.results import Result
@@ -68,7 +68,7 @@ def _gap(strategy: str, scores: Sequence[Mapping[str, Scored]]) -> str:
     if not len(own) == len(floor) == len(ceiling) == len(scores):
         return UNKNOWN
     closed = mean_gap_closed(own, floor, ceiling)
-    return NO_GAP if closed is None else f"{100 * closed:.0f}"
+    return NO_GAP if closed is None else told(closed)
 
 
 def _cell(entry: Scored | None) -> str:

@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 
 from dfkd import state
-from dfkd.report import browser, overview, table
+from dfkd.report import browser, overview, sections, table
+from dfkd.report.document import Grid
 from dfkd.report.inspect import alarm_line
 from dfkd.report.pictures import album as albums
 from dfkd.report.pictures.album import Chapter
@@ -34,12 +35,16 @@ class Claim(Protocol):
         """In words."""
 
     @property
-    def source(self) -> str:
+    def who(self) -> str:
         """Who says so."""
 
     @property
-    def verdict(self) -> str:
-        """Such as ``holds``, ``fails``, ``not run``."""
+    def said(self) -> str:
+        """Such as ``holds``, ``fails so far (1 seed)``, ``not run``."""
+
+    @property
+    def where(self) -> str:
+        """Grid and student of the runs that say so."""
 
     @property
     def numbers(self) -> Any:
@@ -48,6 +53,7 @@ class Claim(Protocol):
 
 def write_page(
     results: Sequence[Result], missing: Sequence[Missing], out: Path, *, claims: Sequence[Claim] = (),
+    grids: Sequence[Grid] = (),
     album: Sequence[Chapter] | None = None, scores: Scores | None = None,
 ) -> None:
     """Write the page, at once or not at all.
@@ -57,6 +63,7 @@ def write_page(
         missing: runs that were asked for and are not there.
         out: the HTML file.
         claims: shown in a section of their own; none: there is no such section.
+        grids: tables that the results are of, to be compared strategy by strategy.
         album: the pictures; ``None``: all that the results give.
         scores: of the results, from :func:`~dfkd.report.pictures.outcomes.scored`; ``None``: they are made here.
 
@@ -71,6 +78,7 @@ def write_page(
         written=datetime.now().strftime("%Y-%m-%d %H:%M"), style=_own("page.css"), script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         made=made, columns=table.COLUMNS, notes=table.notes(made), overviews=overview.overviews(results, scores),
+        comparisons=sections.sections(grids), comparison_notes=sections.NOTES,
         claims=[_claim(claim) for claim in claims], chapters=[_chapter(*numbered) for numbered in enumerate(chapters)],
         **_browser(browser.browse(results)), **_details(results),
     )
@@ -82,7 +90,7 @@ def _own(name: str) -> str:
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
-    texts = {name: str(getattr(claim, name)) for name in ("claim", "source", "verdict")}
+    texts = {name: str(getattr(claim, name)) for name in ("claim", "who", "said", "where")}
     return {**texts, "lines": _lines(claim.numbers)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -21,7 +22,11 @@ NEEDED = (
     "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
 )
 BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
+MORE = "+"  # behind seconds that leave out the making of a pool
+MORE_NOTE = f"Seconds with {MORE} leave out the making of a pool, of which older results do not tell."
 FAILED = "failed"  # what the reason of a run begins with that was tried
+COMPARED = re.compile(r"[^/]+/[^/]+/[^/]+/[^/]+/seed\d+")  # what runs of 'dfkd compare' are called
+FAILURE = "failure.txt"  # in the folder of a run that failed: why
 AGAIN = "remove the run's folder and run it again"
 
 
@@ -109,6 +114,11 @@ class Result:
         return str(self.content["run"]).split("/")[0]
 
     @property
+    def table(self) -> str:
+        """The name of the table of a run of 'dfkd compare', as its own name tells; empty for others."""
+        return self.grid if COMPARED.fullmatch(str(self.content["run"])) else ""
+
+    @property
     def data_free(self) -> bool:
         """Whether the run saw no text of the task."""
         return not self.content["strategy"].get("uses_real_text")
@@ -128,8 +138,13 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Of synthesis and training, the samples set aside included."""
-        return float(self.content["seconds"]["train"] + self.content["seconds"].get("heldout", 0.0))
+        """Of synthesis and training, the samples set aside included, and the making of the pool that was used."""
+        return float(sum(self.content["seconds"].get(part, 0.0) for part in ("synthesis", "heldout", "train")))
+
+    @property
+    def seconds_whole(self) -> bool:
+        """Whether they are all: runs on a pool did not always tell how long its making took."""
+        return "synthesis" in self.content["seconds"] or not self.content["queries"].get("synthesis")
 
     @property
     def seed(self) -> int:
@@ -197,10 +212,20 @@ def collect(folders: Sequence[Path]) -> list[Result]:
 
 
 def unfinished(folders: Sequence[Path]) -> list[Missing]:
-    """Every run in or below the folders that was begun and has not ended, for a table to name."""
-    begun = {path.parent for folder in folders for path in folder.rglob(f"*{PARTIAL}/config.yaml")}
-    reason = "not finished: repeat its command"
-    return [Missing(str(folder).removesuffix(PARTIAL), reason) for folder in sorted(begun)]
+    """Every run in or below the folders that was begun and has not ended, for a table to name, with the reason."""
+    marks = [f"*{PARTIAL}/{name}" for name in ("config.yaml", FAILURE)]
+    begun = {path.parent for folder in folders for mark in marks for path in folder.rglob(mark)}
+    return [Missing(str(folder).removesuffix(PARTIAL), _reason(folder / FAILURE)) for folder in sorted(begun)]
+
+
+def _reason(failure: Path) -> str:
+    return f"{FAILED}: {why(failure)}" if failure.is_file() else "not finished: repeat its command"
+
+
+def why(failure: Path) -> str:
+    """The line that says most of why a run failed: the first of an error of ours, the last of a traceback."""
+    lines = failure.read_text(encoding="utf-8").strip().splitlines() or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def _read(path: Path) -> dict[str, Any]:

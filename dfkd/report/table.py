@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd.report.gap import CEILING, FLOOR, NO_GAP, NOTE, UNKNOWN, gap_closed, is_gap, mean_score
-from dfkd.report.results import Missing, Result, spent
+from dfkd.report.results import MORE, MORE_NOTE, Missing, Result, spent
 
 Setting = tuple[str, str, str, str, str]
 NO_TEST = "no test data"
@@ -58,7 +58,8 @@ COLUMNS: dict[str, str] = {
     "params": "The student's parameters in millions, and as a share of the teacher's.",
     "time": "Time of a forward pass as a share of the teacher's (ratio of medians), for one text / for 32 at once.",
     "queries": "Sequences sent through the teacher, for synthesis, training and held-out samples.",
-    "seconds": "Synthesis and training, samples set aside included, evaluation not.",
+    "seconds": "Synthesis (the making of a pool, as far as it is used) and training, samples set aside included; not "
+    "evaluation.",
 }
 
 
@@ -129,7 +130,8 @@ def _cells(runs: list[Result], bounds: tuple[float, float] | str) -> dict[str, s
         "params": f"{statistics.fmean(costs) / 1e6:.1f}M {100 * share:.0f}%",
         "time": "/".join(_ratio(runs, size) for size in ("1", "32")),
         "queries": _mean(runs, lambda c: spent(c["queries"]), lambda v, _: f"{v:,.0f}"),
-        "seconds": f"{statistics.fmean(run.seconds for run in runs):.0f}",
+        "seconds": f"{statistics.fmean(run.seconds for run in runs):.0f}"
+        + MORE * any(not run.seconds_whole for run in runs),
     }
 
 
@@ -162,14 +164,16 @@ def notes(made: Sequence[Row]) -> list[str]:
         said.append("No test data for some rows: 'fidelity', on held-out pseudo data, stands in for the scores.")
     if any(row.cells.get("gap closed") in (UNKNOWN, NO_GAP) for row in made):
         said.append(NOTE)
+    if any(row.cells.get("seconds", "").endswith(MORE) for row in made):
+        said.append(MORE_NOTE)
     variants = dict.fromkeys((row.data, row.student, row.reference) for row in made if row.reference)
     said += [f"Gap closed of {data}, {student}, is measured by {used}." for data, student, used in variants]
     return said
 
 
 TERMINAL = {
-    "teacher": "teach-\ner", "student": "stu-\ndent", "agree": "agree", "fidelity": "fide-\nlity",
-    "gap closed": "gap\nclosed", "params": "params", "time": "time", "queries": "queries", "seconds": "sec.",
+    "teacher": "tea-\ncher", "student": "stu-\ndent", "agree": "agree", "fidelity": "fide-\nlity",
+    "gap closed": "gap\nclosed", "params": "par-\nams", "time": "time", "queries": "quer-\nies", "seconds": "sec.",
 }
 """Column -> heading: what fits into 80 columns; seeds stand with the strategy."""
 
@@ -178,11 +182,11 @@ def rich_table(made: Sequence[Row]) -> Group:
     """For a terminal: a table for each data set and student, what is missing, and the notes."""
     parts: list[RenderableType] = []
     for data, student in dict.fromkeys((row.data, row.student) for row in made if not row.reason):
-        title = escape(f"{data}, student {student}")
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
+        parts.append(Text(f"{data}, student {student}", style="italic", overflow="fold"))
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("strategy", overflow="fold", min_width=13)
-        for heading in TERMINAL.values():
-            table.add_column(heading, justify="right", no_wrap=True)
+        for column, heading in TERMINAL.items():  # where there is little room, a deviation stands below its mean
+            table.add_column(heading, justify="right", no_wrap=column != "student")
         for row in made:
             if (row.data, row.student) == (data, student) and not row.reason:
                 table.add_row(*_terminal_cells(row))
@@ -194,6 +198,7 @@ def rich_table(made: Sequence[Row]) -> Group:
 def _terminal_cells(row: Row) -> list[str]:
     # the share of the teacher's parameters and the time at batch size 32 are in the other forms
     cells = {**row.cells, "params": row.cells["params"].split()[0], "time": row.cells["time"].split("/")[0]}
+    cells["student"] = cells["student"].replace("± ", "±")
     queries = cells["queries"].replace(",", "")
     if queries.isdigit() and int(queries) >= 10_000:
         cells["queries"] = f"{int(queries) / 1000:.0f}k"

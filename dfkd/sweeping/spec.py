@@ -15,6 +15,7 @@ from dfkd.errors import ConfigError
 from dfkd.grids import settings_of
 from dfkd.sweeping.goals import AGREEMENT, LATENCY, Objective, read_objectives
 from dfkd.sweeping.space import Choices, Dimension, Range, read_space
+from dfkd.synthesis import registry
 
 SWEEPS = "experiments/sweeps"
 TRIALS = "trials"
@@ -167,6 +168,7 @@ def load(
     if problems + found:
         raise ConfigError.joined(_named(path, problems + found))
     probes, space = _probe(plan, space, path)
+    _refuse_real_text(probes, path)
     _check_measured(probes[0], objectives, path)
     where = (out or Path("sweeps") / path.stem).expanduser()
     return Sweep(path.stem, plan, space, tuple(objectives), where, probes)
@@ -214,6 +216,16 @@ def _probe(
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return tuple(probes), {key: _typed(key, dimension, probes[0], path) for key, dimension in space.items()}
+
+
+def _refuse_real_text(probes: Sequence[RunConfig], path: Path) -> None:
+    """Held-out samples of a strategy that sees the task's texts are such texts: the sweep would choose by real data."""
+    for config in probes:
+        if registry.options(config.strategy.name, config.strategy.options).uses_real_text:
+            raise ConfigError(
+                f"{path}: strategy '{config.strategy.name}' sees the task's own texts", expected="a data-free strategy",
+                found="settings chosen by real data", fix="leave it out of 'settings' and 'search' ('dfkd strategies')",
+            )
 
 
 def _typed(key: str, dimension: Dimension, config: RunConfig, path: Path) -> Dimension:

@@ -115,6 +115,11 @@ class Mixture:
         return self._sum("synthesis_tokens")
 
     @property
+    def synthesis_seconds(self) -> float:
+        """The seconds that the making of pools among the parts took."""
+        return float(self._sum("synthesis_seconds"))
+
+    @property
     def generated_tokens(self) -> int | None:
         """Tokens that language models have drawn so far; ``None``: no part writes with one."""
         writes = any(getattr(strategy, "generated_tokens", None) is not None for strategy in self.strategies.values())

@@ -61,6 +61,11 @@ class Stored(Silent):
         return round(self._used * self.facts.get("generated_tokens", 0))
 
     @property
+    def synthesis_seconds(self) -> float:
+        """The seconds that the making of the pool took, as far as its samples are used."""
+        return self._used * float(self.facts.get("seconds", 0.0))
+
+    @property
     def _used(self) -> float:
         """The share of the pool's samples that is used."""
         return float(self.count / self.facts["samples"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ class Scored:
         mean: score, a share.
         low, high: its 95 % interval; the mean where none can be had.
         gap: share of the gap between floor and ceiling that is closed, with its interval; ``None``: there is no gap.
-        drawn: the bootstrap behind it; where there is none, the mean in every round.
+        drawn: how it varies; where that is not known, the mean in every round.
     """
 
     mean: float
@@ -52,8 +54,7 @@ Budget = tuple[int, Scored]
 def scored(results: Sequence[Result]) -> Scores:
     """Setting -> strategy -> score with interval; without the runs that have no test data.
 
-    An interval needs accuracy as the data set's score, and runs that say which items they get right. That of the gap
-    closed is the interval of the difference from the floor, on the same items, as a share of the mean gap.
+    An interval needs accuracy as the data set's score, and runs that say which items they get right.
     """
     groups: dict[Setting, list[Result]] = defaultdict(list)
     for result in results:
@@ -69,15 +70,10 @@ def _scored(group: Sequence[Result]) -> dict[str, Scored]:
     known = all(run.content["student"].get("correct") for run in group)
     if not known or group[0].content["config"]["data"]["metric"] != "accuracy":
         return _without_intervals(by_strategy)
-    found = {name: entry for (_, _, name), entry in entries(group).items()}
-    made = {}
-    for name, entry in found.items():
-        gap = None
-        if entry.gap is not None and entry.difference is not None:
-            width = found[CEILING].score.mean - found[FLOOR].score.mean
-            gap = entry.difference.mean / width, entry.difference.low / width, entry.difference.high / width
-        made[name] = Scored(*entry.score, gap, entry.drawn)
-    return made
+    return {
+        name: Scored(*entry.score, None if name == FLOOR else entry.gap, entry.drawn)
+        for (_, _, name), entry in entries(group).items()
+    }
 
 
 def _without_intervals(by_strategy: Mapping[str, list[Result]]) -> dict[str, Scored]:
@@ -192,12 +188,32 @@ def by_samples(curves: Mapping[str, Sequence[Budget]], looks: Mapping[str, Look]
     return figure
 
 
-def budgets(results: Sequence[Result], scores: Scores) -> dict[tuple[str, str, str, str], dict[str, list[Budget]]]:
-    """Data set, teacher, student and test -> strategy -> the budgets that it was run with."""
-    found: dict[tuple[str, str, str, str], dict[str, list[Budget]]] = defaultdict(lambda: defaultdict(list))
+def budgets(results: Sequence[Result], scores: Scores) -> list[tuple[str, str, dict[str, list[Budget]]]]:
+    """(data set, student, strategy -> the budgets that it was run with), for each teacher, test and table.
+
+    Students of one kind and options count as one, whatever their table calls them: a table gives budgets to students.
+    """
+    found: dict[tuple[str, ...], dict[str, list[Budget]]] = defaultdict(lambda: defaultdict(list))
+    labels: dict[tuple[str, ...], list[str]] = defaultdict(list)
     firsts = {(result.setting, result.strategy): result for result in reversed(results)}
-    for ((data, teacher, student, _, test), strategy), result in firsts.items():
+    for ((data, teacher, label, _, test), strategy), result in firsts.items():
         count, score = samples_of(result), scores.get(result.setting, {}).get(strategy)
         if count and score is not None:
-            found[data, teacher, student, test][strategy].append((count, score))
-    return {key: dict(curves) for key, curves in found.items()}
+            key = data, teacher, _model(result), test, result.table
+            found[key][strategy].append((count, score))
+            labels[key].append(label)
+    return [(key[0], _common(labels[key]), dict(curves)) for key, curves in found.items()]
+
+
+def _model(result: Result) -> str:
+    """What tells a student's model from another."""
+    student = result.content["config"]["student"]
+    told = student["options"] if "options" in student else student.get("label")
+    return json.dumps([student["name"], told], sort_keys=True)
+
+
+def _common(labels: Sequence[str]) -> str:
+    """What the labels of one student begin with, up to a comma where they differ; else the shortest."""
+    if len(set(labels)) == 1:
+        return labels[0]
+    return os.path.commonprefix(list(labels)).rpartition(",")[0] or min(labels, key=len)
