@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from dfkd import cli, pipeline, runs, seeding, synthesizing, teaching, text_pool
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig
-from dfkd.duplicates import Duplicates, plain
+from dfkd.duplicates import RECALL, Duplicates, bands, found_at, plain
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import registry
@@ -285,6 +285,37 @@ def test_a_pool_without_new_texts_stops_and_keeps_what_is_there(given: list[str]
         make(few)
     facts = make(few, samples=12)
     assert facts["finished"] and facts["samples"] == 12 and facts["dropped"]["exact"] > 100
+
+
+def pairs_at(similarity: float, count: int) -> list[tuple[str, str]]:
+    """Pairs of texts of 400 letters, the second with a tail of its own, of about that Jaccard similarity."""
+    generator = torch.Generator().manual_seed(0)
+
+    def letters(n: int) -> str:
+        return "".join(chr(97 + i) for i in torch.randint(26, (n,), generator=generator).tolist())
+
+    tail = round(400 * (1 - similarity) / (1 + similarity))  # k own pieces each: (n - k) / (n + k)
+    return [(start + letters(tail), start + letters(tail)) for start in (letters(400 - tail) for _ in range(count))]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.8, 0.9, 0.95])
+def test_the_index_finds_what_is_as_similar_as_the_threshold(threshold: float) -> None:
+    duplicates, missed, near = Duplicates(threshold), 0, 0
+    for first, second in pairs_at(min(1.0, threshold + 0.01), 150):
+        sketches = [duplicates._sketch(text) for text in (first, second)]
+        if sketches[0].jaccard(sketches[1]) >= threshold:  # by the estimate, which decides
+            near += 1
+            missed += duplicates.new([first, second]) != [0]
+    assert near >= 50 and missed <= 0.03 * near
+    assert found_at(threshold, *bands(threshold)) >= RECALL
+
+
+@pytest.mark.parametrize("threshold", [0.99, 1.0, 0.01])
+def test_any_threshold_makes_an_index(threshold: float) -> None:
+    (first, second), = pairs_at(0.7, 1)
+    assert Duplicates(threshold).new([first, first.upper(), second]) == ([0, 2] if threshold > 0.5 else [0])
+    # the same pieces, in another number: MinHash sees the same set
+    assert Duplicates(threshold).new(["abababababab", "ababababababab"]) == [0]
 
 
 def test_near_duplicates_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
