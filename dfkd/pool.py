@@ -104,6 +104,15 @@ class Pool:
             self._classes_of[file] = numpy.asarray(logits).argmax(axis=1)
         return self._classes_of[file]
 
+    def class_counts(self, classes: int) -> list[int]:
+        """How many of the samples to draw from have their highest stored logit at each of the ``classes``."""
+        files = range(self._first(), len(self.sizes))
+        return [int(sum((self._classes(file) == index).sum() for file in files)) for index in range(classes)]
+
+    def rows_of(self, files: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of some files, counted from the first one written, as mappings of the columns."""
+        return [row for file in files for row in self._table(file).to_pylist()]
+
     def take(self, indices: Sequence[int]) -> tuple[PseudoBatch, Tensor]:
         """The samples at ``indices``, counted from the oldest that is still drawn, with the teacher's logits."""
         return self._read(self._locate(range(self._first(), len(self.sizes)), indices))

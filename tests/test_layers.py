@@ -27,7 +27,7 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     5.5: r"budget",  # counts what teacher and strategy have spent
     6: r"distill|(evaluate|quality)(\..+)?",
     6.2: r"robustness(\..+)?",  # asks through evaluate
-    6.5: r"teaching|doors|judge",  # teachers made, doors to texts; the pipeline is above them
+    6.5: r"teaching|doors|judge|pool_watch",  # teachers made, doors to texts; the pipeline is above them
     6.6: r"finished|stand_in|identity|scoring",  # students used and scored
     6.7: r"attacking|textattack_bridge",  # finished runs attacked
     7: r"pipeline|doctor|report(\..+)?",

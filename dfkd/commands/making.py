@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from dfkd.commands._app import Overrides, app
-from dfkd.console import Bar, RunProgress, console, quiet_libraries, scores_line
+from dfkd.console import Bar, RunProgress, console, quiet_libraries, say_alarm, scores_line
 
 
 @app.command()
@@ -69,7 +69,7 @@ def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
     Needs `data=`, `teacher=`, `strategy=`, `samples=N` and `out=FOLDER`. Interrupted, it goes on; with more `samples`
     it adds some; a finished pool is only shown. Duplicates are dropped, near ones too (`near_duplicates=0.8`). More:
     `batch_size`, `checkpoint_every`, `seed`, `threads`, `precision`, `device`. The strategy must not learn from a
-    student.
+    student. Alarms tell what is wrong with the texts while they are made; `dfkd inspect FOLDER` shows them by class.
 
     Example: `dfkd synthesize data=sst2 teacher=teachers/sst2 strategy=keyword_prompt samples=4000 out=pools/sst2`
     """
@@ -79,7 +79,7 @@ def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
     settings, config = synthesizing.load_config(overrides or [])
     console.print(f"pool {settings.out}", markup=False, soft_wrap=True)
     with Bar("samples") as progress:
-        facts = synthesizing.synthesize(settings, config, progress)
+        facts = synthesizing.synthesize(settings, config, progress, say_alarm)
     dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
     console.print(
         f"{facts['samples']} samples by {facts['strategy']} in {facts['seconds']:.0f} s, "

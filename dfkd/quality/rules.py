@@ -41,7 +41,7 @@ def makers_of(name: str, options: Any, train: TrainConfig | None = None) -> dict
     Returns:
         By the label of a mixture's part; the strategy itself is at ``None``.
     """
-    found = {None: _maker(name, options, train, None)}
+    found: dict[str | None, Maker] = {None: _maker(name, options, train, None)}
     parts = read_parts(options.parts) if name == "mixture" else []
     return {**found, **{part.label: _maker(part.strategy, part.options, train, part.label) for part in parts}}
 
