@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Callable
@@ -14,6 +15,8 @@ import numpy
 import pyarrow
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
+from transformers import AutoTokenizer
 
 from dfkd import pipeline, prompting, runs, seeding, teaching
 from dfkd.batch import Feedback, PseudoBatch
@@ -392,6 +395,42 @@ def test_the_page_on_other_agents_works(
     assert ended and reward != 0
     many = prompting.environments(seen["settings"], prompts=3)
     assert many.reset()[0].shape == (3, 5)
+
+
+@pytest.mark.parametrize("prompt_tokens", [1, 5])
+def test_the_real_environment_passes_gymnasiums_check(
+    toy_teacher: Path, toy_language_model: Path, prompt_tokens: int
+) -> None:
+    given = ["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}"]
+    given += ["student.layers=1", "device=cpu", "precision=float32", "strategy.max_new_tokens=6"]
+    # with a memory of what was rare of late, the reward of one episode leans on those before
+    given += [f"strategy.prompt_tokens={prompt_tokens}", "strategy.balance_weight=0.5", "strategy.repetition_weight=1"]
+    single = prompting.environment(given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*not having a spec.*")
+        check_env(single)
+    for made in (prompting.environment(given), prompting.environments(given, prompts=3)):
+        assert rewards_of(made, 7, prompt_tokens) == rewards_of(made, 7, prompt_tokens)
+        assert rewards_of(made, 8, prompt_tokens) != rewards_of(made, 7, prompt_tokens)
+
+
+def rewards_of(environment: Any, seed: int, steps: int) -> list[Any]:
+    """The rewards of an episode of words, begun with a seed."""
+    _, facts = environment.reset(seed=seed)
+    allowed = facts["action_mask"]
+    word = int(numpy.flatnonzero(allowed if allowed.ndim == 1 else allowed[0])[3])
+    action = word if allowed.ndim == 1 else numpy.full(len(allowed), word)
+    return [numpy.asarray(environment.step(action)[1]).tolist() for _ in range(steps)]
+
+
+def test_special_and_unused_tokens_are_masked(toy_teacher: Path, toy_language_model: Path) -> None:
+    given = ["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}"]
+    made = prompting.environment([*given, "student.layers=1", "device=cpu"])
+    _, facts = made.reset()
+    closed = numpy.flatnonzero(facts["action_mask"] == 0).tolist()
+    tokenizer = AutoTokenizer.from_pretrained(toy_language_model)
+    assert set(tokenizer.all_special_ids) <= set(closed) and len(closed) < len(facts["action_mask"]) / 2
 
 
 def test_only_prompters_have_an_environment(toy_teacher: Path) -> None:
