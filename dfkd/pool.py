@@ -187,6 +187,14 @@ class Pool:
         return self._open[index]
 
 
+def read_folder(folder: Path) -> Iterator[tuple[PseudoBatch, Tensor, int]]:
+    """The batches that a folder holds, those too old to be drawn left out if they are gone: with logits and step."""
+    for path in sorted(folder.glob("*.arrow")):
+        with pyarrow.memory_map(str(path)) as source:
+            rows = pyarrow.ipc.open_file(source).read_all().to_pylist()
+        yield _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows]), rows[0]["step"]
+
+
 def _balanced(classes: numpy.ndarray, n: int, generator: torch.Generator) -> list[int]:
     """``n`` indices, with replacement: a class that there is, evenly, and a sample of it, evenly."""
     members = [numpy.flatnonzero(classes == index) for index in numpy.unique(classes)]

@@ -34,7 +34,7 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     7.1: r"rescoring",
     7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
-    7.6: r"ray_engine|tabling|sweeping(\..+)?",  # compare, elsewhere; its tables; searches
+    7.6: r"ray_engine|tabling|exporting|sweeping(\..+)?",  # compare, elsewhere; its tables; searches
     7.8: r"commands(\..+)?",
     7.9: r"experiment",  # what a data set's script does
     8: r"cli|__main__",
