@@ -134,6 +134,9 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints.
         explode_factor: stop when the loss is this many times the median of the last 50 steps, or 0.01 where that is
             smaller.
+        on_alarm: what an alarm about the pseudo samples does: ``warn``: it is told and logged; ``stop``: the run also
+            ends, its last checkpoint kept, unless the alarm only says that the student has learned all there is. It
+            does not make another run: the same command with ``warn`` goes on.
     """
 
     steps: int = 600
@@ -153,6 +156,7 @@ class TrainConfig:
     select: Literal["last", "agreement"] = "last"
     checkpoint_every: int = 50
     explode_factor: float = 100.0
+    on_alarm: Literal["warn", "stop"] = "warn"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "replay_capacity", "evaluate_every", "checkpoint_every"):

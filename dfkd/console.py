@@ -81,11 +81,16 @@ class RunProgress:
 
     def alarm(self, text: str) -> None:
         """Print an alarm above the bars."""
-        self.progress.console.print(f"[bold yellow]alarm:[/] {escape(text)}", highlight=False, soft_wrap=True)
+        say_alarm(text)
 
     def predicted(self, done: int, total: int) -> None:
         """Show predicted test items."""
         self.progress.update(self.task, completed=done, total=total)
+
+
+def say_alarm(text: str) -> None:
+    """Print an alarm, above the bars if there are some."""
+    console.print(f"[bold yellow]alarm:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 class GridProgress:

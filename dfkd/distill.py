@@ -107,6 +107,7 @@ class Distiller:
 
         Raises:
             TrainingDiverged: the loss is no number, or exploded.
+            Alarmed: from a listener, where an alarm is to stop the run.
             ConfigError: what comes before the first step uses up a budget.
             DfkdError: the disk is full.
         """
@@ -179,10 +180,9 @@ class Distiller:
         exploded = loss > self.config.explode_factor * max(typical, SMALL_LOSS)
         if not math.isfinite(loss) or exploded:
             what = "is no finite number" if not math.isfinite(loss) else f"is far above its median {typical:.4g}"
-            kept = self.step // self.config.checkpoint_every * self.config.checkpoint_every
             raise TrainingDiverged(
                 f"training diverged at step {self.step}: the loss {loss:.4g} {what}\n"
-                f"  kept: {f'the checkpoint of step {kept}' if kept else 'no checkpoint yet'} in {self.folder.work}\n"
+                f"  kept: {kept_at(self.step, self.config)} in {self.folder.work}\n"
                 "  what to do: a lower train.learning_rate, train.clip=1, or precision=float32; "
                 "give it another name with run=NAME"
             )
@@ -199,6 +199,7 @@ class Distiller:
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         record["classes"] = torch.bincount(teacher_class, minlength=feedback.teacher_logits.shape[1]).tolist()
         record |= {"fresh": feedback.fresh, "seconds": seconds}
+        record |= {"strategy": feedback.batch.strategy} if feedback.batch.strategy is not None else {}
         record.update(feedback.batch.info)
         if feedback.fresh and self.watch is not None:
             record.update(self.watch.measure(feedback))
@@ -330,6 +331,12 @@ class Distiller:
         self.teacher.queries.update(content["queries"])
         self.replay.set_state(content["replay"])
         seeding.restore_global_state(content["generators"])
+
+
+def kept_at(step: int, config: TrainConfig) -> str:
+    """What a run has to go on from that ends in the middle of ``step``."""
+    kept = step // config.checkpoint_every * config.checkpoint_every
+    return f"the checkpoint of step {kept}" if kept else "no checkpoint yet"
 
 
 def build_optimizer(student: nn.Module, further: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:

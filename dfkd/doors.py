@@ -71,8 +71,12 @@ def corpus_door(task: Task | None, strategy: str) -> Corpus:
 
 def teacher_fingerprint(config: RunConfig) -> str:
     """What tells predictions of one teacher from those of another: its weights, and the order of its outputs."""
-    weights = sources.fingerprint(config.teacher)
-    return weights if config.teacher_labels is None else sha256(json.dumps([weights, config.teacher_labels]))
+    return fingerprint_of(sources.fingerprint(config.teacher), config.teacher_labels)
+
+
+def fingerprint_of(weights: str, teacher_labels: Sequence[str] | None) -> str:
+    """As :func:`teacher_fingerprint`, of what a finished run's ``config.yaml`` says."""
+    return weights if teacher_labels is None else sha256(json.dumps([weights, list(teacher_labels)]))
 
 
 def task_of(config: RunConfig) -> dict[str, Any]:

@@ -55,6 +55,10 @@ class TrainingDiverged(DfkdError):
     """The loss became NaN, infinite or far larger than before; the last good checkpoint is kept."""
 
 
+class Alarmed(DfkdError):
+    """An alarm about the pseudo samples rose where ``train.on_alarm=stop``; the last checkpoint is kept."""
+
+
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """A sentence that names the valid choices and, when one is close to ``name``, the one probably meant."""
     names = sorted(valid)

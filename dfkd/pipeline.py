@@ -17,15 +17,16 @@ from dfkd import config as configs
 from dfkd import judge as judges
 from dfkd import identity, runs, scoring, seeding, tasks, teaching, tracking
 from dfkd.config import RunConfig
-from dfkd.distill import Distiller, Outcome
+from dfkd.distill import Distiller, Outcome, kept_at
 from dfkd.doors import AccessLog, Parts, corpus_door, strategy_facts, synthesis_context
-from dfkd.errors import ConfigError
+from dfkd.errors import Alarmed, ConfigError
 from dfkd.models import device, sources
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
 from dfkd.models.teacher import Teacher
-from dfkd.quality.alarms import Alarms
+from dfkd.quality.alarms import Alarm, Alarms
 from dfkd.quality.diagnostics import Diagnostics
+from dfkd.quality.rules import makers_of
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.tasks import Task
@@ -152,6 +153,7 @@ def run(config: RunConfig, listeners: Listeners = Listeners(), scored: bool = Tr
     Raises:
         ConfigError: something in the configuration is wrong, or the run's folder holds another run.
         TrainingDiverged: the loss exploded.
+        Alarmed: an alarm rose, and ``train.on_alarm=stop``.
     """
     plain: dict[str, Any] = configs.to_dict(config)
     final = RunFolder(Path(config.runs) / config.run_name())
@@ -213,19 +215,40 @@ def assemble(
     teacher, student = load_models(parts, accelerator)
     context = synthesis_context(parts, teacher, student, config.train.steps)
     synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
-    alarms = Alarms(len(config.data.labels), history=lambda: folder.read_log("metrics"))
+    makers = makers_of(config.strategy.name, parts.strategy_options, config.train)
+    alarms = Alarms(len(config.data.labels), lambda: folder.read_log("metrics"), makers)
 
     def listen(record: dict[str, Any]) -> None:
         listeners.step(record, config.train.steps)
-        for alarm in alarms.see(record):
+        risen = alarms.see(record)
+        for alarm in risen:
             folder.log("alarms", vars(alarm))
             listeners.alarm(str(alarm))
+        stop_at(risen, config, folder)
 
     distiller = Distiller(
         teacher, student, synthesizer, config.train, folder, accelerator, config.seed, listen, Diagnostics(teacher),
         judges.samples(config),
     )
     return teacher, student, distiller
+
+
+def stop_at(risen: Sequence[Alarm], config: RunConfig, folder: RunFolder) -> None:
+    """End the run at an alarm, where ``train.on_alarm=stop``.
+
+    Raises:
+        Alarmed: names the alarms, what to try, and how to go on all the same.
+    """
+    grave = [alarm for alarm in risen if alarm.stops]
+    if config.train.on_alarm != "stop" or not grave:
+        return
+    told = "\n".join(f"  {alarm.name}, {alarm}" for alarm in grave)
+    raise Alarmed(
+        f"stopped by an alarm, as train.on_alarm=stop asks\n{told}\n"
+        f"  kept: {kept_at(grave[0].step, config.train)} in {folder.work}\n"
+        "  what to do: change what the alarm names, with another name (run=NAME); "
+        "or go on all the same: the same command with train.on_alarm=warn"
+    )
 
 
 def load_models(parts: Parts, accelerator: Accelerator) -> tuple[Teacher, Any]:

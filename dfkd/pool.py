@@ -104,6 +104,15 @@ class Pool:
             self._classes_of[file] = numpy.asarray(logits).argmax(axis=1)
         return self._classes_of[file]
 
+    def class_counts(self, classes: int) -> list[int]:
+        """How many of the samples to draw from have their highest stored logit at each of the ``classes``."""
+        files = range(self._first(), len(self.sizes))
+        return [int(sum((self._classes(file) == index).sum() for file in files)) for index in range(classes)]
+
+    def rows_of(self, files: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of some files, counted from the first one written, as mappings of the columns."""
+        return [row for file in files for row in self._table(file).to_pylist()]
+
     def take(self, indices: Sequence[int]) -> tuple[PseudoBatch, Tensor]:
         """The samples at ``indices``, counted from the oldest that is still drawn, with the teacher's logits."""
         return self._read(self._locate(range(self._first(), len(self.sizes)), indices))
@@ -176,6 +185,14 @@ class Pool:
             with pyarrow.memory_map(str(self._path(index))) as source:
                 self._open[index] = pyarrow.ipc.open_file(source).read_all()
         return self._open[index]
+
+
+def read_folder(folder: Path) -> Iterator[tuple[PseudoBatch, Tensor, int]]:
+    """The batches that a folder holds, those too old to be drawn left out if they are gone: with logits and step."""
+    for path in sorted(folder.glob("*.arrow")):
+        with pyarrow.memory_map(str(path)) as source:
+            rows = pyarrow.ipc.open_file(source).read_all().to_pylist()
+        yield _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows]), rows[0]["step"]
 
 
 def _balanced(classes: numpy.ndarray, n: int, generator: torch.Generator) -> list[int]:

@@ -35,6 +35,9 @@ def prompter(overrides: Sequence[str]) -> Any:
 def environment(overrides: Sequence[str]) -> PromptEnvironment:
     """One prompt at a time, rewarded for what the student does not know of its text.
 
+    ``reset(seed=...)`` decides the texts too, and with them the rewards. What it tells as ``action_mask`` (V,) are the
+    tokens that ``prompt_rl`` itself writes prompts of.
+
     Args:
         overrides: as for :func:`prompter`.
 
@@ -44,11 +47,12 @@ def environment(overrides: Sequence[str]) -> PromptEnvironment:
     from dfkd.models.language.environment import PromptEnvironment
 
     made = prompter(overrides)
-    return PromptEnvironment(made.learner.policy.vocabulary, made.prompt_tokens, made.score)
+    size = made.learner.policy.vocabulary
+    return PromptEnvironment(size, made.prompt_tokens, made.score, made.reseed, made.allowed())
 
 
 def environments(overrides: Sequence[str], prompts: int = 64) -> VectorPromptEnvironment:
-    """Many prompts at once, whose texts are written and judged together.
+    """Many prompts at once, whose texts are written and judged together; otherwise as :func:`environment`.
 
     Args:
         overrides: as for :func:`prompter`.
@@ -60,4 +64,5 @@ def environments(overrides: Sequence[str], prompts: int = 64) -> VectorPromptEnv
     from dfkd.models.language.environment import VectorPromptEnvironment
 
     made = prompter(overrides)
-    return VectorPromptEnvironment(prompts, made.learner.policy.vocabulary, made.prompt_tokens, made.score)
+    size = made.learner.policy.vocabulary
+    return VectorPromptEnvironment(prompts, size, made.prompt_tokens, made.score, made.reseed, made.allowed())

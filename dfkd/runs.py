@@ -25,7 +25,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 PARTIAL = ".partial"
 NOTES = "notes.json"
 RESULT = "result.json"
-NOT_COMPARED = ("runs", "data.folder", "tracking")
+NOT_COMPARED = ("runs", "data.folder", "tracking", "train.on_alarm")
 
 
 class RunFolder:
@@ -84,8 +84,7 @@ class RunFolder:
 
     def log(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one JSON line to ``<name>.jsonl``."""
-        with (self.work / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        append_jsonl(self.work / f"{name}.jsonl", record)
 
     def read_log(self, name: str) -> list[dict[str, Any]]:
         """The records of ``<name>.jsonl``; a last line cut short by a kill is left out."""
@@ -99,10 +98,7 @@ class RunFolder:
 
     def rewind_log(self, name: str, step: int) -> None:
         """Drop the records from ``step`` on: they will be written again after a resume."""
-        path = self.work / f"{name}.jsonl"
-        kept = [record for record in read_jsonl(path) if record["step"] < step]
-        if path.exists():
-            state.write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+        rewind_jsonl(self.work / f"{name}.jsonl", step)
 
     def save_checkpoint(self, step: int, content: Any) -> None:
         """Store ``content`` as the state before ``step``; older checkpoints go once it is safely there."""
@@ -235,6 +231,19 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return []
     # not str.splitlines: texts may hold other line breaks, and a kill may cut a character in two
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one line to a JSON lines file, which is made if it is not there."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def rewind_jsonl(path: Path, step: int) -> None:
+    """Drop the records from ``step`` on, and what a kill cut short; nothing where there is no file."""
+    kept = [record for record in read_jsonl(path) if record["step"] < step]
+    if path.exists():
+        state.write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from dfkd.duplicates import Duplicates
 from dfkd.errors import ConfigError, DfkdError, suggestion
 from dfkd.models import device
 from dfkd.models.teacher import Teacher
+from dfkd.pool_watch import LOGS, PoolWatch
+from dfkd.quality.rules import makers_of
 from dfkd.synthesis import registry
 from dfkd.synthesis.base import Synthesizer, learns_from_student
 
@@ -81,7 +83,8 @@ def load_config(overrides: Sequence[str]) -> tuple[PoolSettings, RunConfig]:
 
 
 def synthesize(
-    settings: PoolSettings, config: RunConfig, progress: Progress = lambda done, total: None
+    settings: PoolSettings, config: RunConfig, progress: Progress = lambda done, total: None,
+    alarm: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Make what of the pool is not there yet; a finished one is only read.
 
@@ -89,6 +92,7 @@ def synthesize(
         settings: of the pool.
         config: data, teacher, strategy, seed and device; what it says of a student is not read.
         progress: called with (samples stored, samples wanted).
+        alarm: called with a line of text when something goes wrong with the texts.
 
     Returns:
         The content of ``pool.json``.
@@ -111,7 +115,7 @@ def synthesize(
     with runs.full_disk_reported(folder):
         held = runs.lock(folder, f"the pool '{folder}'", "choose another folder with out=FOLDER")
         try:
-            return Maker(settings, parts, folder, wanted).make(progress)
+            return Maker(settings, parts, folder, wanted, alarm).make(progress)
         finally:
             held.close()
 
@@ -153,7 +157,8 @@ def _require_checkpoint(folder: Path, facts: Mapping[str, Any] | None) -> None:
 
 def _ours(path: Path) -> bool:
     """Whether a file may be there before the first facts are: a kill may come early."""
-    early = ("lock", "access.jsonl", text_pool.SAMPLES, f"{text_pool.FACTS}.tmp")
+    logs = [f"{log}.jsonl" for log in ("access", *LOGS)]
+    early = ("lock", *logs, *(f"{log}.tmp" for log in logs), text_pool.SAMPLES, f"{text_pool.FACTS}.tmp")
     return path.name in early or path.name.startswith("checkpoint")
 
 
@@ -213,9 +218,12 @@ class Maker:
         parts: what was checked.
         folder: of the pool, locked.
         wanted: what ``pool.json`` says of how the pool is made.
+        alarm: hears of alarms.
     """
 
-    def __init__(self, settings: PoolSettings, parts: Parts, folder: Path, wanted: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: PoolSettings, parts: Parts, folder: Path, wanted: dict[str, Any], alarm: Callable[[str], None]
+    ) -> None:
         self.settings, self.parts, self.folder, self.wanted = settings, parts, folder, wanted
         config = parts.config
         self.duplicates = Duplicates(settings.near_duplicates)
@@ -227,6 +235,8 @@ class Maker:
         self.synthesizer: Synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
         if learns_from_student(self.synthesizer):
             raise _needs_student(config.strategy.name)
+        makers = makers_of(config.strategy.name, parts.strategy_options)
+        self.watch = PoolWatch(folder, self.teacher, makers, alarm)
         self.samples = text_pool.samples_of(folder)
         self.batches = self.stale = 0
         self.seconds = 0.0
@@ -254,14 +264,21 @@ class Maker:
 
     def _one_batch(self) -> None:
         """Make a batch, and store what is new in it with the teacher's predictions."""
+        before, logits = self._known(), None
         with self.accelerator.autocast():
             batch = self.synthesizer.synthesize(self.settings.batch_size)
             self._refuse_own_labels(batch)
             kept = self._new(batch)
             if kept is not None:
-                self.samples.append(kept, self.teacher.label(kept).float(), self.batches)
+                logits = self.teacher.label(kept).float()
+                self.samples.append(kept, logits, self.batches)
+        self.watch.look(self.batches, batch, kept, logits, self._known() - before)
         self.stale = 0 if kept is not None else self.stale + 1
         self.batches += 1
+
+    def _known(self) -> int:
+        """How many texts were dropped so far because they were there already."""
+        return self.duplicates.exact + self.duplicates.near
 
     def _refuse_own_labels(self, batch: PseudoBatch) -> None:
         if batch.label_logits is not None:
@@ -295,6 +312,7 @@ class Maker:
     def _restore(self) -> None:
         """Go back to the last checkpoint, or to the very start: what was written after it is dropped."""
         content = runs.load_checkpoint(self.folder)
+        self.watch.rewind(content["batches"] if content is not None else 0)
         if content is None:
             self.samples.load_state_dict({"sizes": []})
             return

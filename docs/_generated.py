@@ -16,7 +16,7 @@ import typer
 from dfkd import cli, config, synthesizing
 from dfkd.models.students.registry import STUDENTS
 from dfkd.plugins import Option, Plugins, documented_arguments
-from dfkd.quality import alarms
+from dfkd.quality import rules
 from dfkd.report import table as report_table
 from dfkd.synthesis import registry
 
@@ -113,7 +113,10 @@ def commands(_: str) -> str:
 
 def alarm_rules(_: str) -> str:
     """When an alarm rises, and its remedy."""
-    rows = [[f"`{rule.name}`", f"{_text(rule.says)} (`{rule.fact}`)", _text(rule.remedy)] for rule in alarms.RULES]
+    rows = [
+        [f"`{rule.name}`", f"{_text(rule.says)} (`{'`, `'.join(rule.facts)}`)", _text(rule.remedy())]
+        for rule in rules.RULES
+    ]
     return _folded("The alarms", _table(("alarm", "what it says", "what to try"), rows))
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Callable, Sequence
 
 import pytest
 import torch
+import vllm_stub
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
 
 from dfkd import doctor, tasks
@@ -439,58 +437,10 @@ def test_the_packaged_model_writes_english() -> None:
 
 # engines by name, and vllm
 
-@dataclass
-class SamplingParams:
-    """vllm's, with the fields in use; it refuses any other."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    min_tokens: int = 0
-    max_tokens: int | None = 16
-    seed: int | None = None
-    detokenize: bool = True
-    stop_token_ids: list[int] | None = None
-    logit_bias: dict[int, float] | None = None
-
-
-class LLM:
-    """vllm's results over a model of transformers: the token that ended a text is among the new ones."""
-
-    def __init__(
-        self, model: str, dtype: str, trust_remote_code: bool, gpu_memory_utilization: float, seed: int
-    ) -> None:
-        self.opened = {"model": model, "dtype": dtype}
-        self.engine = TransformersEngine(load.load(model, precision="float32"))
-        self.asked: list[SamplingParams] = []
-
-    def generate(self, prompts: Any, sampling_params: list[SamplingParams], use_tqdm: bool = True) -> list[Any]:
-        assert not use_tqdm
-        self.asked += sampling_params
-        return [self._one(p["prompt_token_ids"], how) for p, how in zip(prompts, sampling_params)]
-
-    def _one(self, prompt: list[int], how: SamplingParams) -> Any:
-        assert how.max_tokens is not None and how.seed is not None and how.stop_token_ids is not None
-        sampling = Sampling(
-            how.temperature, max(how.top_k, 0), how.top_p, how.repetition_penalty, how.min_tokens, how.max_tokens
-        )
-        self.engine.ends = frozenset(how.stop_token_ids)
-        text, = self.engine.generate([prompt], [how.seed], sampling)
-        # the last token was taken off by our engine; which one it was does not matter for the end of text
-        tokens = [*text.tokens, how.stop_token_ids[0]] if text.ended else list(text.tokens)
-        reason = "stop" if text.ended else "length"
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens, finish_reason=reason)])
-
-
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A stand-in for the package."""
-    module = ModuleType("vllm")
-    module.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
-    module.LLM, module.SamplingParams = LLM, SamplingParams  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", module)
-    return module
+    return vllm_stub.install(monkeypatch)
 
 
 @pytest.mark.slow
@@ -534,6 +484,14 @@ def test_vllm_is_told_what_is_banned(vllm: ModuleType, toy_language_model: Path)
     engine: Any = engines.build("vllm", str(toy_language_model))
     assert engine._parameters(0, Sampling(banned=(5, 9))).logit_bias == {5: -100.0, 9: -100.0}
     assert engine._parameters(0, Sampling()).logit_bias is None
+
+
+def test_what_is_banned_is_not_written(vllm: ModuleType, toy_language_model: Path) -> None:
+    engine: Any = engines.build("vllm", str(toy_language_model))
+    free = {token for text in engine.generate([[0]] * 20, range(20), Sampling()) for token in text.tokens}
+    banned = tuple(sorted(free))[: len(free) // 2]
+    made = engine.generate([[0]] * 20, range(20), Sampling(banned=banned))
+    assert made and not {token for text in made for token in text.tokens} & set(banned)
 
 
 def test_engines_that_are_not_there(toy_language_model: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Sequence
 
 import pytest
 import torch
+import vllm_stub
 
 from dfkd import config, pipeline, seeding, teaching
 from dfkd.batch import PseudoBatch
@@ -51,7 +52,7 @@ def build(context: Context, toy_language_model: Path) -> Build:
     def make(name: str, prompts: Any = None, **options: Any) -> Any:
         typed = registry.options(name, {"model": str(toy_language_model), **options})
         fresh = seeding.generator(0, "synthesis")
-        given = replace(context, generator=fresh, prompts=prompts or context.prompts)
+        given = replace(context, generator=fresh, prompts=prompts or context.prompts, shared={})
         return registry.build(name, typed, given)
 
     return make
@@ -428,6 +429,32 @@ def test_an_engine_that_is_missing_is_told(toy_language_model: Path, toy_data: D
             registry.check("lm_free", options, Facts(toy_data.labels, toy_data.prompts))
     with pytest.raises(ConfigError, match="strategy.engine"):
         registry.options("lm_free", {"engine": "llama.cpp"})
+
+
+WRITING = [name for name in registry.available() if "engine" in {option.name for option in registry.describe(name)[1]}]
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_every_strategy_that_writes_does_so_with_vllm(
+    build: Build, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """On a stand-in over the same weights the texts are those of the other engine, prompts and filters included."""
+    vllm_stub.install(monkeypatch)
+    known = {option.name for option in registry.describe(name)[1]}
+    small = {"max_new_tokens": 6, "min_words": 1, "inversions": 0, "keywords": 4, "candidates": 12, "contexts": 1}
+    given = {option: value for option, value in small.items() if option in known}
+    made = {engine: build(name, engine=engine, **given) for engine in ("transformers", "vllm")}
+    batches = {engine: strategy.synthesize(6) for engine, strategy in made.items()}
+    assert type(made["vllm"].writer.source.engine).__name__ == "VllmEngine"
+    assert len(batches["vllm"]) == 6 and batches["vllm"].texts == batches["transformers"].texts
+    assert batches["vllm"].prompts == batches["transformers"].prompts
+    assert made["vllm"].generated_tokens == made["transformers"].generated_tokens > 0
+    asked = made["vllm"].writer.source.engine.llm.asked
+    assert asked and all(how.logit_bias is None or set(how.logit_bias.values()) == {-100.0} for how in asked)
+
+
+def test_all_that_write_are_known() -> None:
+    assert set(WRITING) == {*NAMES, "keyword_prompt", "prompt_rl"}
 
 
 def test_strategies_of_one_run_share_the_model(

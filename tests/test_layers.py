@@ -27,14 +27,14 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     5.5: r"budget",  # counts what teacher and strategy have spent
     6: r"distill|(evaluate|quality)(\..+)?",
     6.2: r"robustness(\..+)?",  # asks through evaluate
-    6.5: r"teaching|doors|judge",  # teachers made, doors to texts; the pipeline is above them
+    6.5: r"teaching|doors|judge|pool_watch",  # teachers made, doors to texts; the pipeline is above them
     6.6: r"finished|stand_in|identity|scoring",  # students used and scored
     6.7: r"attacking|textattack_bridge",  # finished runs attacked
     7: r"pipeline|doctor|report(\..+)?",
     7.1: r"rescoring",
     7.4: r"grids",
     7.5: r"console|compare|synthesizing|prompting",  # the pipeline, watched and many times over
-    7.6: r"ray_engine|tabling|sweeping(\..+)?",  # compare, elsewhere; its tables; searches
+    7.6: r"ray_engine|tabling|exporting|sweeping(\..+)?",  # compare, elsewhere; its tables; searches
     7.8: r"commands(\..+)?",
     7.9: r"experiment",  # what a data set's script does
     8: r"cli|__main__",

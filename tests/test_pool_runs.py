@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,14 +14,16 @@ from typing import Any, Callable
 import pyarrow
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dfkd import cli, pipeline, runs, seeding, synthesizing, teaching, text_pool
 from dfkd.batch import PseudoBatch
 from dfkd.config import DataConfig
-from dfkd.duplicates import Duplicates, plain
+from dfkd.duplicates import RECALL, Duplicates, bands, found_at, plain
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.models.teacher import Teacher
+from dfkd.report import inspect_pool
 from dfkd.report.results import collect
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
@@ -149,6 +152,8 @@ def test_a_pool_goes_on_to_the_same_bytes(given: list[str], tmp_path: Path, at: 
         text_pool.finished_facts(tmp_path / "pool")
     facts = make(given)
     assert contents(tmp_path / "pool") == contents(tmp_path / "whole") and facts["queries"]["train"] == 40
+    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("pool", "whole")]
+    assert logs[0] == logs[1] and len(logs[0].splitlines()) == 5
 
 
 def killed_pool(overrides: list[str], batches: int) -> int:
@@ -179,6 +184,74 @@ def test_a_pool_survives_kill_9(given: list[str], tmp_path: Path, batches: int) 
     assert facts is None or not facts["finished"]
     assert make(given, samples=64)["samples"] == 64
     assert contents(tmp_path / "pool") == contents(tmp_path / "whole")
+
+
+# watched
+
+def repeating(given: list[str], tmp_path: Path) -> list[str]:
+    """Alarms heard while a pool of few words is made."""
+    heard: list[str] = []
+    few = [*given, "strategy.vocabulary=4", "strategy.min_length=40", "strategy.max_length=60", "near_duplicates=0"]
+    settings, config = synthesizing.load_config(few)
+    synthesizing.synthesize(settings, config, alarm=heard.append)
+    return heard
+
+
+def test_the_batches_of_a_pool_are_measured(given: list[str], tmp_path: Path) -> None:
+    facts = make([*given, "strategy.vocabulary=6", "strategy.min_length=1", "strategy.max_length=2"], near_duplicates=0)
+    log = runs.read_jsonl(tmp_path / "pool" / "metrics.jsonl")
+    assert [entry["step"] for entry in log] == list(range(facts["batches"]))
+    assert sum(sum(entry.get("classes", ())) for entry in log) == 40
+    assert sum(entry["not_new"] for entry in log) * 8 == pytest.approx(facts["dropped"]["exact"])
+    assert log[-1]["not_new"] > log[0]["not_new"] and facts["dropped"]["exact"] > 0
+    assert {"class_entropy", "over_length", "distinct_2", "empty"} <= set(log[0])
+
+
+def test_a_prompted_pool_tells_how_its_prompts_vary(given: list[str], tmp_path: Path) -> None:
+    make([text for text in given if not text.startswith("strategy")] + ["strategy=templated"])
+    log = runs.read_jsonl(tmp_path / "pool" / "metrics.jsonl")
+    assert all(0 < entry["prompt_distinct_2"] <= 1 for entry in log)
+
+
+def test_alarms_of_a_pool_are_told_and_kept(given: list[str], tmp_path: Path) -> None:
+    heard = repeating(given, tmp_path)
+    kept = runs.read_jsonl(tmp_path / "pool" / "alarms.jsonl")
+    told = next(line for line in heard if "over and over" in line)
+    assert len(heard) == len(kept) and "texts_repeat" in {alarm["name"] for alarm in kept}
+    assert "strategy.vocabulary" in told and "train." not in " ".join(heard)  # there is no student here
+    again = repeating(given, tmp_path)
+    assert again == []  # finished: only read
+
+
+def test_inspect_shows_a_pool_by_class(given: list[str], tmp_path: Path) -> None:
+    make([text for text in given if not text.startswith("strategy")] + ["strategy=templated"])
+    result = CliRunner().invoke(cli.app, ["inspect", str(tmp_path / "pool")], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    stored = rows(tmp_path / "pool")
+    assert "40 samples by templated" in result.output and "prompt_distinct_2" in result.output
+    assert all(label in result.output for label in ("weather", "food", "sport"))
+    assert any(row["prompt"] in result.output for row in stored) and "reward" not in result.output
+    (tmp_path / "pool" / "metrics.jsonl").unlink()  # as of an older version
+    assert "40 samples" in CliRunner().invoke(cli.app, ["inspect", str(tmp_path / "pool")]).output
+
+
+def test_inspect_shows_alarms_rewards_and_parts_of_a_pool(given: list[str], tmp_path: Path) -> None:
+    repeating(given, tmp_path)
+    pool = text_pool.samples_of(tmp_path / "pool")
+    facts = text_pool.finished_facts(tmp_path / "pool")
+    pool.adopt(facts["files"])
+    assert sum(inspect_pool.classes(tmp_path / "pool", facts).values()) == 40
+    batch = PseudoBatch(texts=("rain [b] snow",), rewards=torch.tensor([0.25]), strategy="lm_free")
+    pool.append(batch, torch.tensor([[0.0, 9.0, 0.0]]), 9)
+    text_pool.write_facts(tmp_path / "pool", {**facts, "files": pool.state_dict(), "samples": 41, "finished": False})
+    console = Console(width=250, record=True, file=io.StringIO())
+    console.print(inspect_pool.inspect_pool(tmp_path / "pool"))
+    shown = console.export_text()
+    assert "alarm, step" in shown and "not finished" in shown and "0.250" in shown and "lm_free" in shown
+    assert "rain [b] snow" in shown
+    text_pool.write_facts(tmp_path / "pool", {**facts, "samples": 0})
+    with pytest.raises(ConfigError, match="nothing to inspect"):
+        inspect_pool.inspect_pool(tmp_path / "pool")
 
 
 # what is refused
@@ -289,6 +362,37 @@ def test_a_pool_without_new_texts_stops_and_keeps_what_is_there(given: list[str]
         make(few)
     facts = make(few, samples=12)
     assert facts["finished"] and facts["samples"] == 12 and facts["dropped"]["exact"] > 100
+
+
+def pairs_at(similarity: float, count: int) -> list[tuple[str, str]]:
+    """Pairs of texts of 400 letters, the second with a tail of its own, of about that Jaccard similarity."""
+    generator = torch.Generator().manual_seed(0)
+
+    def letters(n: int) -> str:
+        return "".join(chr(97 + i) for i in torch.randint(26, (n,), generator=generator).tolist())
+
+    tail = round(400 * (1 - similarity) / (1 + similarity))  # k own pieces each: (n - k) / (n + k)
+    return [(start + letters(tail), start + letters(tail)) for start in (letters(400 - tail) for _ in range(count))]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.8, 0.9, 0.95])
+def test_the_index_finds_what_is_as_similar_as_the_threshold(threshold: float) -> None:
+    duplicates, missed, near = Duplicates(threshold), 0, 0
+    for first, second in pairs_at(min(1.0, threshold + 0.01), 150):
+        sketches = [duplicates._sketch(text) for text in (first, second)]
+        if sketches[0].jaccard(sketches[1]) >= threshold:  # by the estimate, which decides
+            near += 1
+            missed += duplicates.new([first, second]) != [0]
+    assert near >= 50 and missed <= 0.03 * near
+    assert found_at(threshold, *bands(threshold)) >= RECALL
+
+
+@pytest.mark.parametrize("threshold", [0.99, 1.0, 0.01])
+def test_any_threshold_makes_an_index(threshold: float) -> None:
+    (first, second), = pairs_at(0.7, 1)
+    assert Duplicates(threshold).new([first, first.upper(), second]) == ([0, 2] if threshold > 0.5 else [0])
+    # the same pieces, in another number: MinHash sees the same set
+    assert Duplicates(threshold).new(["abababababab", "ababababababab"]) == [0]
 
 
 def test_near_duplicates_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Callable
@@ -14,8 +16,12 @@ import numpy
 import pyarrow
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
+from rich.console import Console
+from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
-from dfkd import pipeline, prompting, runs, seeding, teaching
+from dfkd import cli, exporting, pipeline, prompting, runs, seeding, teaching, text_pool
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import DataConfig
 from dfkd.errors import ConfigError
@@ -23,6 +29,7 @@ from dfkd.models.language.environment import VectorPromptEnvironment
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher
+from dfkd.report import inspect_pool
 from dfkd.synthesis import prompt_rl, registry
 from dfkd.synthesis._inversion import still
 from dfkd.synthesis._prompt_policy import PolicyOptions
@@ -358,19 +365,64 @@ def test_a_budget_of_tokens_lasts_as_long_as_the_training(
         run("none", "train.generated_tokens=1", "train.heldout=8")
 
 
-def test_rewards_are_stored_with_the_texts(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> None:
-    pipeline.run(pipeline.load_config([
-        "data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}",
-        "strategy.max_new_tokens=6", "student.layers=1", "train.steps=4", "train.replay_share=0.5",
-        "train.batch_size=8", "train.heldout=0", "evaluate.latency_rounds=0", "evaluate.limit=10", f"runs={tmp_path}",
-        "run=it", "device=cpu",
-    ]))
+@pytest.fixture
+def rewarded(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> list[str]:
+    """Settings of a short finished run, ``it`` in the test's folder, that has kept its texts."""
+    given = ["data=toy", f"teacher={toy_teacher}", "student.layers=1", f"runs={tmp_path}", "device=cpu"]
+    sizes = ["train.steps=4", "train.batch_size=8", "train.heldout=0", "evaluate.latency_rounds=0", "evaluate.limit=10"]
+    own = ["strategy=prompt_rl", f"strategy.model={toy_language_model}", "strategy.max_new_tokens=6"]
+    pipeline.run(pipeline.load_config([*given, *sizes, *own, "train.replay_share=0.5", "run=it"]))
+    return [*given, *sizes]
+
+
+def test_rewards_are_stored_with_the_texts(rewarded: list[str], tmp_path: Path) -> None:
     files = sorted((tmp_path / "it/pool").glob("*.arrow"))
     rows = [row for file in files for row in pyarrow.ipc.open_file(str(file)).read_all().to_pylist()]
     metrics = [json.loads(line) for line in (tmp_path / "it/metrics.jsonl").read_text().splitlines()]
     means = [numpy.mean([row["reward"] for row in rows if row["step"] == m["step"]]) for m in metrics if m["fresh"]]
     assert len(means) == 2
     assert means == pytest.approx([m["reward"] for m in metrics if m["fresh"]], abs=1e-5)
+
+
+def test_a_finished_run_becomes_a_pool_with_rewards(rewarded: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "pools" / "it"
+    answer = CliRunner().invoke(cli.app, ["export", str(tmp_path / "it"), str(out)])
+    facts, result = text_pool.finished_facts(out), json.loads((tmp_path / "it/result.json").read_text())
+    assert answer.exit_code == 0 and f"{facts['samples']} samples by" in answer.output
+    kept = [row for folder in (tmp_path / "it/pool", out / "samples") for row in arrow_rows(folder)]
+    before, after = kept[:16], kept[16:]
+    assert len(after) == facts["samples"] == 16 - sum(facts["dropped"].values())
+    assert all({**row, "strategy": None} in before for row in after)  # prompts, rewards, steps and predictions as well
+    assert all(row["reward"] is not None and row["prompt"] and row["strategy"] == "prompt_rl" for row in after)
+    assert facts["generated_tokens"] == result["generated_tokens"] > 0
+    console = Console(width=250, record=True, file=io.StringIO())
+    console.print(inspect_pool.inspect_pool(out))
+    assert "reward" in console.export_text()
+    other = pipeline.run(pipeline.load_config([*rewarded, f"pool={out}", "run=other"]))  # the teacher's own predictions
+    assert other["queries"]["synthesis"] == result["queries"]["train"] == 16 and other["queries"]["train"] == 0
+    with pytest.raises(ConfigError, match="is there already"):
+        exporting.export(tmp_path / "it", out)
+
+
+def arrow_rows(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(folder.glob("*.arrow"))
+    return [row for file in files for row in pyarrow.ipc.open_file(str(file)).read_all().to_pylist()]
+
+
+def test_what_cannot_become_a_pool_is_refused(rewarded: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no finished run"):
+        exporting.export(tmp_path / "nowhere", tmp_path / "pool")
+    with pytest.raises(ConfigError, match="near_duplicates"):
+        exporting.export(tmp_path / "it", tmp_path / "pool", near_duplicates=2)
+    for strategy, share, match in (
+        ("real_text", 0.5, "task's own texts"), ("embedding_guess", 0.5, "kept no texts"),
+        ("random_tokens", 0, "kept no texts(.|\n)*train.replay_share"),
+    ):
+        given = [*rewarded, f"strategy={strategy}", f"run={strategy}", "train.steps=2", f"train.replay_share={share}"]
+        pipeline.run(pipeline.load_config(given))
+        with pytest.raises(ConfigError, match=match):
+            exporting.export(tmp_path / strategy, tmp_path / "pool")
+    assert not (tmp_path / "pool").exists() and not list(tmp_path.glob("pool*.partial"))
 
 
 # the environment for agents of other libraries
@@ -392,6 +444,42 @@ def test_the_page_on_other_agents_works(
     assert ended and reward != 0
     many = prompting.environments(seen["settings"], prompts=3)
     assert many.reset()[0].shape == (3, 5)
+
+
+@pytest.mark.parametrize("prompt_tokens", [1, 5])
+def test_the_real_environment_passes_gymnasiums_check(
+    toy_teacher: Path, toy_language_model: Path, prompt_tokens: int
+) -> None:
+    given = ["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}"]
+    given += ["student.layers=1", "device=cpu", "precision=float32", "strategy.max_new_tokens=6"]
+    # with a memory of what was rare of late, the reward of one episode leans on those before
+    given += [f"strategy.prompt_tokens={prompt_tokens}", "strategy.balance_weight=0.5", "strategy.repetition_weight=1"]
+    single = prompting.environment(given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*not having a spec.*")
+        check_env(single)
+    for made in (prompting.environment(given), prompting.environments(given, prompts=3)):
+        assert rewards_of(made, 7, prompt_tokens) == rewards_of(made, 7, prompt_tokens)
+        assert rewards_of(made, 8, prompt_tokens) != rewards_of(made, 7, prompt_tokens)
+
+
+def rewards_of(environment: Any, seed: int, steps: int) -> list[Any]:
+    """The rewards of an episode of words, begun with a seed."""
+    _, facts = environment.reset(seed=seed)
+    allowed = facts["action_mask"]
+    word = int(numpy.flatnonzero(allowed if allowed.ndim == 1 else allowed[0])[3])
+    action = word if allowed.ndim == 1 else numpy.full(len(allowed), word)
+    return [numpy.asarray(environment.step(action)[1]).tolist() for _ in range(steps)]
+
+
+def test_special_and_unused_tokens_are_masked(toy_teacher: Path, toy_language_model: Path) -> None:
+    given = ["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"strategy.model={toy_language_model}"]
+    made = prompting.environment([*given, "student.layers=1", "device=cpu"])
+    _, facts = made.reset()
+    closed = numpy.flatnonzero(facts["action_mask"] == 0).tolist()
+    tokenizer = AutoTokenizer.from_pretrained(toy_language_model)
+    assert set(tokenizer.all_special_ids) <= set(closed) and len(closed) < len(facts["action_mask"]) / 2
 
 
 def test_only_prompters_have_an_environment(toy_teacher: Path) -> None:

@@ -104,14 +104,52 @@ def test_the_single_form_passes_gymnasiums_check() -> None:
         check_env(PromptEnvironment(50, 4, first_word()))
 
 
-def test_the_vector_form_is_many_single_ones() -> None:
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_seed_reaches_a_score_that_draws(vector: bool) -> None:
+    generator = numpy.random.default_rng(5)
+
+    def reseed(seed: int) -> None:
+        nonlocal generator
+        generator = numpy.random.default_rng(seed)
+
+    def score(prompts: numpy.ndarray) -> numpy.ndarray:
+        return generator.random(len(prompts))
+
+    made: Any = VectorPromptEnvironment(2, 9, 1, score, reseed) if vector else PromptEnvironment(9, 1, score, reseed)
+    action, gained = numpy.array([3, 4]) if vector else 3, []
+    for seed in (1, 1, None, 2):
+        made.reset(seed=seed)
+        gained.append(numpy.asarray(made.step(action)[1]).tolist())
+    assert gained[0] == gained[1] and len({str(each) for each in gained}) == 3
+
+
+def test_tokens_that_are_no_text_are_told_and_not_refused() -> None:
+    allowed = numpy.array([True, False, True, False])
+    environment = PromptEnvironment(4, 2, first_word(), allowed=allowed)
+    _, facts = environment.reset(seed=0)
+    assert facts["action_mask"].tolist() == [1, 0, 1, 0] and environment.action_masks().tolist() == allowed.tolist()
+    drawn = {int(environment.action_space.sample(facts["action_mask"])) for _ in range(40)}
+    assert drawn == {0, 2}
+    assert environment.step(1)[4]["action_mask"].tolist() == [1, 0, 1, 0]
+    plain = PromptEnvironment(4, 2, first_word())
+    assert plain.reset()[1] == {} and plain.action_masks().all()
+
+
+@pytest.mark.parametrize("allowed", [None, numpy.arange(9) > 2])
+def test_the_vector_form_is_many_single_ones(allowed: Any) -> None:
     def score(prompts: numpy.ndarray) -> numpy.ndarray:
         return prompts.sum(axis=1) / 10
 
+    def single() -> PromptEnvironment:
+        return PromptEnvironment(9, P, score, allowed=allowed)
+
     both: list[Any] = [
-        SyncVectorEnv([lambda: PromptEnvironment(9, P, score)] * 4, autoreset_mode=AutoresetMode.NEXT_STEP),
-        VectorPromptEnvironment(4, 9, P, score),
+        SyncVectorEnv([single] * 4, autoreset_mode=AutoresetMode.NEXT_STEP),
+        VectorPromptEnvironment(4, 9, P, score, allowed=allowed),
     ]
+    told = [each.reset(seed=3)[1] for each in both]
+    assert set(told[0]) == set(told[1])
+    assert all(numpy.array_equal(told[0][name], told[1][name]) for name in told[0])
     assert both[0].single_observation_space == both[1].single_observation_space
     assert both[0].observation_space == both[1].observation_space and both[0].action_space == both[1].action_space
     assert numpy.array_equal(*(each.reset(seed=3)[0] for each in both))

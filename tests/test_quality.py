@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,8 @@ from rich.console import Console
 
 from dfkd import pipeline, seeding, teaching
 from dfkd.batch import Feedback, PseudoBatch
-from dfkd.config import DataConfig
-from dfkd.errors import ConfigError
+from dfkd.config import DataConfig, TrainConfig
+from dfkd.errors import Alarmed, ConfigError
 from dfkd.losses import prediction_gap
 from dfkd.models import scale
 from dfkd.models.decode import NearestTokens, pieces, token_table, without_ends
@@ -23,9 +26,11 @@ from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher
 from dfkd.quality import diagnostics
-from dfkd.quality.alarms import RULES, WINDOW, Alarms
+from dfkd.quality.alarms import FEW, WINDOW, Alarms
 from dfkd.quality.diagnostics import Diagnostics
+from dfkd.quality.rules import RULES, makers_of
 from dfkd.report.inspect import classes_table, early_and_late, inspect_run
+from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.synthesis._snap import Snapped, shares_embeddings
 from dfkd.synthesis.base import Context
@@ -127,34 +132,157 @@ def record(step: int, **facts: Any) -> dict[str, Any]:
 
 
 BAD = {"class_entropy": 0.1, "teacher_confidence": 0.34, "pairwise_square": 0.9, "kd": 0.0001}
-GOOD = {"class_entropy": 0.9, "teacher_confidence": 0.8, "pairwise_square": 0.1, "kd": 0.1, "embedding_norm": 1.0}
-PROMPTED = {"policy_entropy": 4.0, "prompt_distinct": 0.9, "policy_kl": 0.1, "dropped_short": 0.0}
+GOOD = {
+    "class_entropy": 0.9, "classes": [3, 2, 3], "teacher_confidence": 0.8, "pairwise_square": 0.1, "kd": 0.1,
+    "embedding_norm": 1.0, "embedding_deviation": 1.0, "embedding_shift": 0.2, "mask": 1.5,
+}
+PROMPTED = {
+    "policy_entropy": 4.0, "prompt_distinct": 0.9, "policy_kl": 0.1, "dropped_short": 0.0, "dropped_duplicate": 0.0,
+    "dropped_but_taken": 0.0, "dropped_unquoted": 0.0, "reward": 0.2,
+}
+LATE, EARLY = WINDOW - 1, FEW - 1
 
 
 @pytest.mark.parametrize(
-    ("facts", "name"),
-    [({"class_entropy": 0.1}, "class_collapse"), ({"teacher_confidence": 0.34}, "no_confidence"),
-     ({"pairwise_square": 0.9}, "all_alike"), ({"embedding_norm": 2.0}, "too_large"),
-     ({"input_loss_first": 1.2, "input_loss_last": 1.8}, "steps_too_large"),
-     ({"input_loss_first": 1.8, "input_loss_last": 1.2}, None),
-     ({"embedding_norm": 0.5}, "too_small"), ({"kd": 0.0001}, "nothing_to_learn"),
-     (PROMPTED, None), ({**PROMPTED, "policy_entropy": 0.1}, "prompter_collapse"),
-     ({**PROMPTED, "prompt_distinct": 0.05}, "prompts_repeat"), ({**PROMPTED, "policy_kl": 5.0}, "prompter_runs_away"),
-     ({**PROMPTED, "class_entropy": 0.1}, "prompted_collapse"), ({"dropped_short": 0.9}, "texts_too_short")],
+    ("facts", "name", "step"),
+    [({"class_entropy": 0.1}, "class_collapse", LATE), ({"classes": [8, 0, 0]}, "class_collapse", LATE),
+     ({"classes": [7, 1, 0]}, "class_collapse", LATE), ({"classes": [6, 1, 1]}, None, 0),
+     ({"teacher_confidence": 0.34}, "no_confidence", LATE), ({"pairwise_square": 0.9}, "all_alike", LATE),
+     ({"embedding_norm": 2.0}, "too_large", LATE), ({"embedding_deviation": 2.0}, "too_large", LATE),
+     ({"embedding_deviation": 0.5}, "too_small", LATE), ({"embedding_shift": 1.5}, "off_centre", LATE),
+     ({"input_loss_first": 1.2, "input_loss_last": 1.8}, "steps_too_large", LATE),
+     ({"input_loss_first": 1.8, "input_loss_last": 1.2}, None, 0),
+     ({"embedding_norm": 0.5}, "too_small", LATE), ({"kd": 0.0001}, "nothing_to_learn", LATE),
+     (PROMPTED, None, 0), ({**PROMPTED, "policy_entropy": 0.1}, "prompter_collapse", EARLY),
+     ({**PROMPTED, "policy_entropy": 0.4}, "prompter_collapse", LATE),
+     ({**PROMPTED, "prompt_distinct": 0.05}, "prompts_repeat", EARLY),
+     ({**PROMPTED, "policy_kl": 4.0}, "prompter_runs_away", LATE),
+     ({**PROMPTED, "reward": 0.0}, "reward_gone", LATE), ({**PROMPTED, "reward": -0.3}, "reward_gone", LATE),
+     ({**PROMPTED, "class_entropy": 0.1}, "prompted_collapse", EARLY),
+     ({**PROMPTED, "classes": [0, 8, 0]}, "prompted_collapse", EARLY),
+     ({**PROMPTED, "dropped_short": 0.9}, "texts_too_short", EARLY),
+     ({**PROMPTED, "dropped_duplicate": 0.99}, "texts_known", EARLY), ({"not_new": 0.6}, "texts_known", LATE),
+     ({**PROMPTED, "dropped_unquoted": 0.99}, "texts_unquoted", EARLY),
+     ({**PROMPTED, "dropped_but_taken": 0.4}, "texts_taken_anyway", LATE)],
 )
-def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, float], name: str | None) -> None:
+def test_each_alarm_rises_once_and_names_a_remedy(facts: dict[str, Any], name: str | None, step: int) -> None:
     alarms = Alarms(classes=3)
     risen = [alarm for step in range(3 * WINDOW) for alarm in alarms.see(record(step, **{**GOOD, **facts}))]
-    assert [(alarm.name, alarm.step) for alarm in risen] == ([(name, WINDOW - 1)] if name else [])
+    assert [(alarm.name, alarm.step) for alarm in risen] == ([(name, step)] if name else [])
     assert all("strategy." in str(alarm) for alarm in risen)
 
 
 def test_every_rule_has_a_test() -> None:
     assert {rule.name for rule in RULES} == {
         "class_collapse", "no_confidence", "steps_too_large", "all_alike", "too_large", "too_small", "nothing_to_learn",
+        "off_centre", "reward_gone", "texts_known", "texts_unquoted", "texts_taken_anyway", "mask_runs_away",
         "texts_off_balance", "texts_too_long", "texts_empty", "texts_repeat",  # tests/test_texts.py
         "prompter_collapse", "prompts_repeat", "prompter_runs_away", "prompted_collapse", "texts_too_short",
     }
+
+
+def test_one_class_rings_however_unsure_the_teacher_is() -> None:
+    alarms = Alarms(classes=2)  # every sample at 0.55 against 0.45: the mean prediction is nearly even
+    facts = {"class_entropy": 0.99, "classes": [64, 0], "teacher_confidence": 0.55}
+    risen = [alarm for step in range(WINDOW) for alarm in alarms.see(record(step, **facts))]
+    assert [(alarm.name, alarm.fact, alarm.value) for alarm in risen] == [("class_collapse", "class_histogram", 0)]
+
+
+def test_classes_that_take_turns_are_no_collapse() -> None:
+    alarms = Alarms(classes=2)
+    turns = [alarm for step in range(50) for alarm in alarms.see(record(step, classes=[8, 0] if step % 2 else [0, 8]))]
+    assert turns == []
+
+
+@pytest.mark.parametrize("fact", ["mask", "mask_loss_last"])
+def test_a_mask_loss_that_grows_without_end_rings(fact: str) -> None:
+    steady, growing = Alarms(classes=3), Alarms(classes=3)
+    for step in range(50):
+        assert steady.see(record(step, **{**GOOD, fact: 2.0 - step / 50})) == []
+    risen = [a for step in range(50) for a in growing.see(record(step, **{**GOOD, fact: 1.1**step}))]
+    assert [alarm.name for alarm in risen] == ["mask_runs_away"]
+
+
+def test_a_reward_that_is_never_high_is_no_alarm() -> None:
+    for kind, rings in (("minus_student", False), ("teacher", False), ("kl", True)):
+        makers = makers_of("prompt_rl", registry.options("prompt_rl", {"reward": kind}))
+        alarms = Alarms(3, makers=makers)
+        risen = [a for step in range(50) for a in alarms.see(record(step, **{**GOOD, **PROMPTED, "reward": -0.5}))]
+        assert bool(risen) is rings
+
+
+def test_an_early_alarm_does_not_ring_again_and_again() -> None:
+    alarms = Alarms(classes=3)  # to and fro over the limit of the first few batches, always beyond the usual one
+    values = [0.1, 0.1, 0.1, 0.1, 0.45, 0.1, 0.1, 0.4, 0.1, 0.1]
+    risen = [a for step, value in enumerate(values) for a in alarms.see(record(step, policy_entropy=value))]
+    assert [alarm.step for alarm in risen] == [FEW - 1]
+
+
+# remedies
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in registry.available()), ("as_dfd", {"snap": True}), ("as_dfd", {"guess_step": "polyak"}),
+    ("embedding_guess", {"targets": "hard", "guess_steps": 0}), ("as_dfd", {"difficulty_weight": 0}),
+    ("mixture", {"parts": [{"strategy": "prompt_rl"}, {"strategy": "as_dfd"}, {"strategy": "dafl"}]}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_remedies_name_only_what_the_strategy_has(name: str, options: dict[str, Any]) -> None:
+    train = TrainConfig()
+    for label, maker in makers_of(name, registry.options(name, options), train).items():
+        for rule in RULES:
+            remedy = rule.remedy(maker)
+            keys = re.findall(r"strategy\.(\w+)", remedy)
+            if label is not None:  # a part: its options have no 'strategy.'
+                keys = re.findall(r"\b[a-z]+_[a-z_]+\b", remedy.partition("(strategy.parts)")[2]) + ["parts"]
+                known = {option.name for option in registry.describe(maker.name)[1]} | {"parts", "random_tokens"}
+                assert set(keys) <= known | {"replay_share", "replay_balance", "learning_rate", "max_length"}
+                continue
+            described = {option.name: option.default for option in registry.describe(name)[1]}
+            assert set(keys) <= set(described), rule.name
+            for key, value in re.findall(r"strategy\.(\w+)=([\w.]+)", remedy):
+                parsed = registry.options(name, {**options, key: config_value(value)})
+                assert getattr(parsed, key) != getattr(registry.options(name, options), key)  # it changes something
+            for key, value in re.findall(r"train\.(\w+)=([\w.]+)", remedy):
+                assert getattr(replace(train, **{key: config_value(value)}), key) is not None
+            assert remedy and (" with '" not in remedy)
+
+
+def config_value(text: str) -> Any:
+    return {"true": True, "false": False}.get(text, float(text) if re.fullmatch(r"[\d.]+", text) else text)
+
+
+def remedy(alarm: str, name: str, part: str | None = None, **options: Any) -> str:
+    rule, = (rule for rule in RULES if rule.name == alarm)
+    return rule.remedy(makers_of(name, registry.options(name, options), TrainConfig())[part])
+
+
+def test_each_strategy_gets_remedies_of_its_own() -> None:
+    assert "balance_weight" in remedy("class_collapse", "dafl") and "guess" not in remedy("class_collapse", "dafl")
+    assert "targets" not in remedy("class_collapse", "modified_zskd")
+    assert "guess_rate" in remedy("class_collapse", "modified_zskd")
+    assert "generator_rate" in remedy("too_large", "modified_zskt")
+    assert "guess" not in remedy("nothing_to_learn", "lm_free") and "guess" not in remedy("no_confidence", "lm_free")
+    assert "targets=hard" in remedy("texts_off_balance", "as_dfd", snap=True)
+    assert "opening" not in remedy("texts_off_balance", "as_dfd", snap=True)
+    assert "data.prompts" in remedy("texts_off_balance", "prompt_manual")
+    assert "data.prompts" not in remedy("texts_off_balance", "lm_free")
+    assert "guess_rate" not in remedy("steps_too_large", "as_dfd", guess_step="polyak")
+    assert "longest_step" in remedy("steps_too_large", "as_dfd", guess_step="polyak")
+    assert "difficulty_weight" not in remedy("steps_too_large", "as_dfd", difficulty_weight=0)
+    assert "another strategy" in remedy("all_alike", "real_text")
+
+
+def test_parts_of_a_mixture_get_remedies_without_the_prefix() -> None:
+    parts = [{"strategy": "keyword_prompt"}, {"strategy": "as_dfd"}]
+    told = remedy("class_collapse", "mixture", "as_dfd", parts=parts)
+    assert "part 'as_dfd'" in told and "targets=hard" in told and "strategy.targets" not in told
+    assert "strategy=mixture" not in remedy("texts_off_balance", "mixture", "keyword_prompt", parts=parts)
+    makers = makers_of("mixture", registry.options("mixture", {"parts": parts}))
+    alarms, bad = Alarms(3, makers=makers), {"class_entropy": 0.1, "strategy": "as_dfd"}
+    alarm, = (alarm for step in range(WINDOW) for alarm in alarms.see(record(step, **bad)))
+    assert alarm.remedy == told
 
 
 def test_no_alarm_where_all_is_well_or_replayed() -> None:
@@ -298,6 +426,42 @@ def finished(toy_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     pipeline.run(config, pipeline.Listeners(alarm=heard.append))
     assert heard
     return runs / config.run_name()
+
+
+def test_a_run_can_stop_at_an_alarm_and_go_on_all_the_same(toy_teacher: Path, tmp_path: Path) -> None:
+    sizes = ["train.steps=24", "train.batch_size=4", "train.checkpoint_every=8", "evaluate.latency_rounds=0"]
+    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=as_dfd", "student.layers=1", f"runs={tmp_path}", *sizes]
+    given = [*settings, "strategy.guess_rate=3", "run=it", "train.heldout=8", "train.replay_share=0"]
+
+    def stopped() -> str:
+        with pytest.raises(Alarmed) as caught:
+            pipeline.run(pipeline.load_config([*given, "train.on_alarm=stop"]))
+        return str(caught.value)
+
+    told = stopped()
+    gc.collect()  # the traceback holds the folder's lock
+    assert stopped() == told  # the same command stops again
+    gc.collect()
+    assert "too_large, step 19: the embeddings left the scale" in told and "a lower strategy.guess_rate" in told
+    assert "kept: the checkpoint of step 16" in told and "train.on_alarm=warn" in told
+    partial = tmp_path / "it.partial"
+    assert (partial / "checkpoint-000000016").is_dir() and not (tmp_path / "it").exists()
+    assert "too_large" in (partial / "alarms.jsonl").read_text()
+    result = pipeline.run(pipeline.load_config(given))
+    assert result["steps"] == 24 and "too_large" in result["alarms"]
+    straight = pipeline.run(pipeline.load_config([*given, "run=straight"]))
+    weights = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("it", "straight")]
+    assert weights[0] == weights[1] and straight["alarms"] == result["alarms"]
+
+
+def test_an_alarm_that_says_all_is_learnt_stops_nothing(tmp_path: Path) -> None:
+    config = pipeline.load_config(["data=toy", "teacher=t", "strategy=as_dfd", "train.on_alarm=stop"])
+    alarms, folder = Alarms(3), RunFolder(tmp_path / "run")
+    risen = [alarm for step in range(WINDOW) for alarm in alarms.see(record(step, **{**GOOD, "kd": 0.0}))]
+    assert [alarm.name for alarm in risen] == ["nothing_to_learn"]
+    pipeline.stop_at(risen, config, folder)
+    with pytest.raises(Alarmed, match="no checkpoint yet"):
+        pipeline.stop_at([replace(risen[0], stops=True)], config, folder)
 
 
 def shown(folder: Path) -> str:

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from dfkd import cli, config, console, judge, pipeline, runs, workers
 from dfkd.config import RunConfig
-from dfkd.errors import Busy, ConfigError, DfkdError, TrainingDiverged
+from dfkd.errors import Alarmed, Busy, ConfigError, DfkdError, TrainingDiverged
 from dfkd.pipeline import Listeners
 from dfkd.report.front import draw_front
 from dfkd.sweeping import outcome, spec, study, work
@@ -257,15 +257,17 @@ def test_divergence_ends_a_trial_and_a_failure_is_named(yaml: Write, tmp_path: P
             raise TrainingDiverged("training diverged at step 3")
         if given.run_name().endswith("0002"):
             raise DfkdError("the strategy broke\n  what to do: mend it")
+        if given.run_name().endswith("0003"):
+            raise Alarmed("stopped by an alarm, as train.on_alarm=stop asks")
         return 0.5
 
     rig(breaks)
     sweep = load(yaml(), tmp_path)
     opened = work_off(sweep)
     found = outcome.outcome(sweep, opened)
-    assert [len(found.complete), len(found.pruned), len(found.failed)] == [2, 1, 1]
+    assert [len(found.complete), len(found.pruned), len(found.failed)] == [1, 2, 1]
     text = "\n".join(outcome.lines(sweep, opened, found))
-    assert "1 ended early (1 of them diverged), 1 failed, 0 to do" in text
+    assert "2 ended early (1 of them diverged, 1 of them stopped by an alarm), 1 failed, 0 to do" in text
     assert re.search(r"failed: trial 2 \(train.learning_rate=.*\): the strategy broke \(see .*failure.txt\)", text)
     assert "mend it" in (work.folder(sweep, 2).work / work.FAILURE).read_text()
 

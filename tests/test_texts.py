@@ -23,7 +23,7 @@ from dfkd.config import DataConfig
 from dfkd.errors import ConfigError, DataFreeError
 from dfkd.models.teacher import Teacher, reorder_outputs
 from dfkd.quality import diagnostics
-from dfkd.quality.alarms import WINDOW, Alarms
+from dfkd.quality.alarms import FEW, WINDOW, Alarms
 from dfkd.quality.diagnostics import Diagnostics
 from dfkd.report.inspect import inspect_run, notes_lines, over_the_course
 from dfkd.synthesis import _keywords, corpus, registry, templated
@@ -461,16 +461,28 @@ GOOD = {"class_entropy": 0.9, "distinct_words": 0.5, "distinct_2": 0.9, "over_le
 
 @pytest.mark.parametrize(
     ("facts", "name"),
-    [({"class_entropy": 0.4}, "texts_off_balance"), ({"over_length": 0.9}, "texts_too_long"),
-     ({"empty": 0.2}, "texts_empty"), ({"distinct_2": 0.1}, "texts_repeat")],
+    [({"class_entropy": 0.4}, "texts_off_balance"), ({"over_length": 0.7}, "texts_too_long"),
+     ({"classes": [15, 1, 0]}, "texts_off_balance"), ({"empty": 0.1}, "texts_empty"),
+     ({"distinct_2": 0.2}, "texts_repeat")],
 )
-def test_text_alarms_rise_with_a_remedy(facts: dict[str, float], name: str) -> None:
-    def risen(given: dict[str, float]) -> list[Any]:
+def test_text_alarms_rise_with_a_remedy(facts: dict[str, Any], name: str) -> None:
+    def risen(given: dict[str, Any]) -> list[Any]:
         alarms = Alarms(classes=3)
         return [a for step in range(2 * WINDOW) for a in alarms.see({"step": step, "fresh": True, **GOOD, **given})]
 
     assert [(alarm.name, alarm.step) for alarm in risen(facts)] == [(name, WINDOW - 1)] and risen({}) == []
     assert "strategy." in risen(facts)[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [({"class_entropy": 0.1}, "texts_off_balance"), ({"over_length": 1.0}, "texts_too_long"),
+     ({"empty": 0.5}, "texts_empty"), ({"distinct_2": 0.05}, "texts_repeat")],
+)
+def test_what_is_clearly_wrong_with_texts_is_told_after_a_few_batches(facts: dict[str, float], name: str) -> None:
+    alarms = Alarms(classes=3)  # a run that replays much may have no more than 8 fresh batches
+    risen = [a for step in range(8) for a in alarms.see({"step": step, "fresh": True, **GOOD, **facts})]
+    assert [(alarm.name, alarm.step) for alarm in risen] == [(name, FEW - 1)]
 
 
 def test_inspect_shows_prompts_keywords_and_samples_over_the_course(

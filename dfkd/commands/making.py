@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Mapping, Optional
+
+import typer
 
 from dfkd.commands._app import Overrides, app
-from dfkd.console import Bar, RunProgress, console, quiet_libraries, scores_line
+from dfkd.console import Bar, RunProgress, console, quiet_libraries, say_alarm, scores_line
 
 
 @app.command()
@@ -69,7 +71,7 @@ def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
     Needs `data=`, `teacher=`, `strategy=`, `samples=N` and `out=FOLDER`. Interrupted, it goes on; with more `samples`
     it adds some; a finished pool is only shown. Duplicates are dropped, near ones too (`near_duplicates=0.8`). More:
     `batch_size`, `checkpoint_every`, `seed`, `threads`, `precision`, `device`. The strategy must not learn from a
-    student.
+    student. Alarms tell what is wrong with the texts while they are made; `dfkd inspect` shows them.
 
     Example: `dfkd synthesize data=sst2 teacher=teachers/sst2 strategy=keyword_prompt samples=4000 out=pools/sst2`
     """
@@ -79,9 +81,32 @@ def synthesize(overrides: Optional[list[str]] = Overrides) -> None:
     settings, config = synthesizing.load_config(overrides or [])
     console.print(f"pool {settings.out}", markup=False, soft_wrap=True)
     with Bar("samples") as progress:
-        facts = synthesizing.synthesize(settings, config, progress)
+        facts = synthesizing.synthesize(settings, config, progress, say_alarm)
+    console.print(_pool_line(facts), markup=False)
+
+
+@app.command()
+def export(
+    run: Path = typer.Argument(..., help="The folder of a finished run of a strategy that makes texts."),
+    out: Path = typer.Argument(..., help="The folder of the new pool."),
+    near_duplicates: float = typer.Option(0.8, help="Drop a text this similar to an earlier one; 0: only the same."),
+) -> None:
+    """Make a pool of the texts that a finished run has kept, with their prompts and rewards, for other students.
+
+    The way to reuse the texts of strategies that learn from a student, such as prompt_rl, of which `dfkd synthesize`
+    can make none: they are those that were hard for the run's student. The teacher is not asked again; results on the
+    pool count what the run has cost.
+
+    Example: `dfkd run data=sst2 teacher=teachers/sst2 strategy=prompt_rl strategy.model=gpt2 run=sst2/prompted`, then
+    `dfkd export runs/sst2/prompted pools/sst2-prompted`
+    """
+    from dfkd import exporting
+
+    console.print(_pool_line(exporting.export(run, out, near_duplicates)), markup=False)
+
+
+def _pool_line(facts: Mapping[str, Any]) -> str:
     dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
-    console.print(
-        f"{facts['samples']} samples by {facts['strategy']} in {facts['seconds']:.0f} s, "
-        f"{facts['queries']['train']} teacher queries; dropped: {dropped}", markup=False,
-    )
+    asked = f"{facts['queries']['train']} teacher queries"
+    made = f"{facts['samples']} samples by {facts['strategy']} in {facts['seconds']:.0f} s, {asked}"
+    return f"{made}; dropped: {dropped}"

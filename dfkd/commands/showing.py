@@ -145,16 +145,20 @@ def _deliver(text: str, out: Path | None) -> None:
 
 @app.command()
 def inspect(
-    folder: Path = typer.Argument(..., help="A run, finished or not."),
+    folder: Path = typer.Argument(..., help="A run or a pool, finished or not."),
     samples: int = typer.Option(3, min=1, help="Samples of each class at the start, the middle and the end."),
 ) -> None:
     """Look into a run: alarms, how the pseudo samples changed, samples by class over its course, keywords found.
 
+    Or into a pool of `dfkd synthesize`: the same of its batches, with the texts and prompts.
+
     Example: `dfkd inspect runs/sst2/as_dfd-truncated-seed0`
     """
     from dfkd.report.inspect import inspect_run
+    from dfkd.report.inspect_pool import inspect_pool, is_pool
 
-    console.print(inspect_run(folder, samples))
+    look = inspect_pool if is_pool(folder) else inspect_run
+    console.print(look(folder, samples))
 
 
 @app.command()

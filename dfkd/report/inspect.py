@@ -35,7 +35,7 @@ def inspect_run(path: Path, per_class: int = 3) -> Group:
     metrics = folder.read_log("metrics") if folder.path.is_dir() else []
     if not metrics:
         found = "a run that has not begun to train" if folder.path.is_dir() else "no such folder"
-        fix = "give the folder of a run, such as runs/sst2/as_dfd-truncated-seed0"
+        fix = "give the folder of a run, such as runs/sst2/as_dfd-truncated-seed0, or of a pool"
         raise ConfigError(f"nothing to inspect in '{path}'", expected="a run with metrics.jsonl", found=found, fix=fix)
     parts: list[RenderableType] = [Text(f"{folder.path}, {metrics[-1]['step'] + 1} steps")]
     parts += [Text(f"alarm, {alarm_line(alarm)}", style="yellow") for alarm in folder.read_log("alarms")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,9 +83,11 @@ def _short(value: object) -> str:
 
 def lines(sweep: Sweep, study: Study, found: Outcome) -> list[str]:
     """The rest of what there is to tell: counts, what was pruned and why, failures by name, importances."""
-    diverged = sum(trial.user_attrs.get(REASON) == "diverged" for trial in found.pruned)
+    why = Counter(trial.user_attrs.get(REASON) for trial in found.pruned)
+    of_them = {"diverged": "diverged", "alarm": "stopped by an alarm"}
+    counted = ", ".join(f"{why[reason]} of them {said}" for reason, said in of_them.items() if why[reason])
     said = f"{len(found.complete)} trials with a result, {len(found.pruned)} ended early"
-    said += f" ({diverged} of them diverged)" if diverged else ""
+    said += f" ({counted})" if counted else ""
     told = [f"{said}, {len(found.failed)} failed, {found.unfinished} to do"]
     for trial in found.failed:
         reason = trial.user_attrs.get(REASON, "unknown")

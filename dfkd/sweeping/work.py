@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from dfkd import pipeline, runs, workers
 from dfkd.compare import Watcher
-from dfkd.errors import ConfigError, DfkdError, TrainingDiverged
+from dfkd.errors import Alarmed, ConfigError, DfkdError, TrainingDiverged
 from dfkd.pipeline import Listeners
 from dfkd.runs import RunFolder
 from dfkd.sweeping import study as studies
@@ -89,6 +89,9 @@ def work_off(sweep: Sweep, begun: Sequence[int], say: Say) -> None:
         _work(sweep, study, trial, say, parent)
 
 
+REASONS: dict[type, str] = {TrainingDiverged: "diverged", Alarmed: "alarm", optuna.TrialPruned: "pruned"}
+
+
 def _work(sweep: Sweep, study: Study, trial: Trial, say: Say, parent: int) -> None:
     """Do one trial, and tell the study how it ended."""
     require_parent(parent)
@@ -99,9 +102,9 @@ def _work(sweep: Sweep, study: Study, trial: Trial, say: Say, parent: int) -> No
     try:
         result = pipeline.run(sweep.config(trial.number, values), heard, scored=False)
         study.tell(trial, [objective.read(result) for objective in sweep.objectives])
-    except (optuna.TrialPruned, TrainingDiverged) as error:
+    except (optuna.TrialPruned, TrainingDiverged, Alarmed) as error:
         # a setting with which the training diverges is a bad one, and the sampler is to learn it
-        trial.set_user_attr(REASON, "diverged" if isinstance(error, TrainingDiverged) else "pruned")
+        trial.set_user_attr(REASON, REASONS[type(error)])
         study.tell(trial, state=TrialState.PRUNED)
         put_aside(sweep, trial.number)
     except Abandoned:

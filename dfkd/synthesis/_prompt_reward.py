@@ -87,14 +87,18 @@ class Reward:
         self.prompts.extend(written)
         return reward
 
+    def forget(self) -> None:
+        """Count no text and no prompt as seen."""
+        self.seen.clear()
+        self.prompts.clear()
+
     def state_dict(self) -> dict[str, Any]:
         """Classes and prompts of late."""
         return {"seen": list(self.seen), "prompts": list(self.prompts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
-        self.seen.clear()
-        self.prompts.clear()
+        self.forget()
         self.seen.extend(state["seen"])
         self.prompts.extend(tuple(prompt) for prompt in state["prompts"])
 

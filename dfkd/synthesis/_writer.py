@@ -175,6 +175,11 @@ class Writer:
         """``n`` seeds, one a text."""
         return [int(seed) for seed in torch.randint(2**63 - 1, (n,), generator=self.generator)]
 
+    def begin_anew(self, seed: int) -> None:
+        """Draw from ``seed`` on, and count no text as written before."""
+        self.generator.manual_seed(seed)
+        self.seen.clear()
+
     def _info(self, counts: Counter[str], anyway: float) -> dict[str, float]:
         """Facts of a batch: tokens made so far and per text, shares of texts dropped, and of those taken after all."""
         reasons = (SHORT, DUPLICATE, UNQUOTED) if self.closing else (SHORT, DUPLICATE)

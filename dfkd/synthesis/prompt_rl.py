@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
+from dfkd import seeding
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import require
 from dfkd.errors import ConfigError
@@ -135,6 +136,19 @@ class PromptRl(Written):
         logits = student.logits if isinstance(student, Output) else student
         rewards: numpy.ndarray = self.reward(tokens, self.teacher.label(batch), logits).numpy()
         return rewards
+
+    def reseed(self, seed: int) -> None:
+        """Let :meth:`score` begin anew: its draws follow the seed, and no text or prompt counts as seen.
+
+        It is the ``reseed`` of the environments; no training asks for it.
+        """
+        self.writer.begin_anew(seeding.derive(seed, "prompting"))
+        self.reward.forget()
+
+    def allowed(self) -> numpy.ndarray:
+        """Which tokens (V,), bool, the policy itself draws prompts of: no special ones, and none that is no text."""
+        found: numpy.ndarray = (~self.learner.policy.forbidden).cpu().numpy()
+        return found
 
     def _drafts(self, prompts: Tensor) -> list[Draft]:
         """What the writer continues, of prompts (n, P)."""

@@ -25,7 +25,8 @@ Many prompts at once, as a vector environment, whose score is asked once for all
 >>> environments.step(numpy.array([0, 0]))[0].tolist()  # the step after an episode's end only starts the next one
 [[50], [50]]
 
-With a student in training, ``score`` is :meth:`dfkd.synthesis.prompt_rl.PromptRl.score`.
+With a student in training, ``score`` is :meth:`dfkd.synthesis.prompt_rl.PromptRl.score`. It draws: for episodes that
+come again with their seed, ``reseed`` puts it back, and is :meth:`dfkd.synthesis.prompt_rl.PromptRl.reseed`.
 
 Shapes: B prompts, P prompt tokens, V vocabulary entries.
 
@@ -45,6 +46,8 @@ from torch import Tensor
 
 Score = Callable[[numpy.ndarray], Union[Sequence[float], numpy.ndarray]]
 """Rewards (n,) of n whole prompts, token ids (n, P)."""
+Reseed = Callable[[int], None]
+"""Puts a score that draws, or remembers, into the state that belongs to a seed."""
 
 
 def later(prompts: numpy.ndarray) -> numpy.ndarray:
@@ -67,12 +70,18 @@ class PromptEnvironment(Env):
         vocabulary: V; actions are the ids 0 to V - 1.
         prompt_tokens: P, the length of an episode.
         score: rewards whole prompts.
+        reseed: called with the seed of :meth:`reset`; ``None``: the score neither draws nor remembers.
+        allowed: (V,), bool: which tokens a prompt should hold; told as ``action_mask``, and no other token is refused.
+            ``None``: all, and nothing is told.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
 
-    def __init__(self, vocabulary: int, prompt_tokens: int, score: Score) -> None:
-        self.vocabulary, self.score = vocabulary, score
+    def __init__(
+        self, vocabulary: int, prompt_tokens: int, score: Score, reseed: Reseed | None = None,
+        allowed: numpy.ndarray | None = None,
+    ) -> None:
+        self.vocabulary, self.score, self.reseed, self.allowed = vocabulary, score, reseed, allowed
         self.observation_space = _observations(vocabulary, prompt_tokens)
         self.action_space = spaces.Discrete(vocabulary)
         self._rows = _Rows(1, vocabulary, prompt_tokens)
@@ -80,17 +89,26 @@ class PromptEnvironment(Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[numpy.ndarray, dict[str, Any]]:
-        """Begin a prompt: (P,), all V."""
+        """Begin a prompt: (P,), all V; with a seed, the score begins anew as well."""
         super().reset(seed=seed)
+        _begin_score(self.reseed, seed)
         self._rows.clear(numpy.array([True]))
-        return self._rows.tokens[0].copy(), {}
+        return self._rows.tokens[0].copy(), self._facts()
+
+    def action_masks(self) -> numpy.ndarray:
+        """Which tokens a prompt should hold, (V,), bool, by the name that agents of sb3-contrib ask for."""
+        return numpy.ones(self.vocabulary, dtype=bool) if self.allowed is None else self.allowed
+
+    def _facts(self) -> dict[str, Any]:
+        """``action_mask`` (V,), int8, as the ``sample`` of gymnasium's spaces takes it."""
+        return {} if self.allowed is None else {"action_mask": self.allowed.astype(numpy.int8)}
 
     def step(self, action: Any) -> tuple[numpy.ndarray, float, bool, bool, dict[str, Any]]:
         """Add a token.
 
         Returns:
             The tokens so far (P,), the reward (0 before the last token), whether the prompt is whole, False, and
-            nothing.
+            ``action_mask`` where there is one.
 
         Raises:
             ValueError: the prompt is whole already, or there is no such token.
@@ -100,7 +118,7 @@ class PromptEnvironment(Env):
         self._rows.add(numpy.array([action]), numpy.array([True]))
         ended = bool(self._rows.whole()[0])
         reward = float(self.score(self._rows.tokens.copy())[0]) if ended else 0.0
-        return self._rows.tokens[0].copy(), reward, ended, False, {}
+        return self._rows.tokens[0].copy(), reward, ended, False, self._facts()
 
 
 class VectorPromptEnvironment(VectorEnv):
@@ -114,11 +132,17 @@ class VectorPromptEnvironment(VectorEnv):
         vocabulary: V; actions are the ids 0 to V - 1.
         prompt_tokens: P, the length of an episode.
         score: rewards whole prompts.
+        reseed: as in :class:`PromptEnvironment`.
+        allowed: likewise.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
 
-    def __init__(self, num_envs: int, vocabulary: int, prompt_tokens: int, score: Score) -> None:
+    def __init__(
+        self, num_envs: int, vocabulary: int, prompt_tokens: int, score: Score, reseed: Reseed | None = None,
+        allowed: numpy.ndarray | None = None,
+    ) -> None:
+        self.reseed, self.allowed = reseed, allowed
         self.num_envs, self.vocabulary, self.prompt_tokens, self.score = num_envs, vocabulary, prompt_tokens, score
         self.single_observation_space = _observations(vocabulary, prompt_tokens)
         self.single_action_space = spaces.Discrete(vocabulary)
@@ -129,11 +153,22 @@ class VectorPromptEnvironment(VectorEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[numpy.ndarray, dict[str, Any]]:
-        """Begin all prompts, or those of ``options["reset_mask"]`` (B,), bool: (B, P), all V where they begin."""
+        """Begin all prompts, or those of ``options["reset_mask"]`` (B,), bool: (B, P), all V where they begin.
+
+        With a seed, the score begins anew as well.
+        """
         super().reset(seed=seed)
+        _begin_score(self.reseed, seed)
         everything = numpy.ones(self.num_envs, dtype=bool)
         self._rows.clear((options or {}).get("reset_mask", everything))
-        return self._rows.tokens.copy(), {}
+        return self._rows.tokens.copy(), self._facts()
+
+    def _facts(self) -> dict[str, Any]:
+        """``action_mask`` (B, V), int8, one row shown B times, and which environments have one (B,), bool: all."""
+        if self.allowed is None:
+            return {}
+        masks = numpy.broadcast_to(self.allowed.astype(numpy.int8), (self.num_envs, self.vocabulary))
+        return {"action_mask": masks, "_action_mask": numpy.ones(self.num_envs, dtype=bool)}
 
     def step(
         self, actions: Any
@@ -142,7 +177,7 @@ class VectorPromptEnvironment(VectorEnv):
 
         Returns:
             The tokens so far (B, P), rewards (B,), whether each prompt is whole now (B,), nothing but False (B,),
-            and no facts.
+            and ``action_mask`` where there is one.
 
         Raises:
             ValueError: there is no such token.
@@ -153,7 +188,12 @@ class VectorPromptEnvironment(VectorEnv):
         ended, rewards = self._rows.whole(), numpy.zeros(self.num_envs)
         if ended.any():
             rewards[ended] = self.score(self._rows.tokens[ended])
-        return self._rows.tokens.copy(), rewards, ended, numpy.zeros(self.num_envs, dtype=bool), {}
+        return self._rows.tokens.copy(), rewards, ended, numpy.zeros(self.num_envs, dtype=bool), self._facts()
+
+
+def _begin_score(reseed: Reseed | None, seed: int | None) -> None:
+    if reseed is not None and seed is not None:
+        reseed(seed)
 
 
 class _Rows:
