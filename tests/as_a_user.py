@@ -85,7 +85,7 @@ SMALL: dict[str, tuple[str, ...]] = {  # subcommand -> what is appended to it
     "run": SMALL_RUN, "compare": SMALL_RUN,
     "teacher": ("epochs=1", "limit=16", "batch_size=8", "device=cpu", "precision=float32"),
     "synthesize": ("samples=8", "batch_size=4", "device=cpu", "precision=float32"),
-    "sweep": ("--trials", "2", *SMALL_RUN), "attack": ("--items", "2"),
+    "sweep": ("--trials", "2", *SMALL_RUN), "attack": ("--items", "2"), "rescore": ("evaluate.limit=4",),
     **dict.fromkeys(("evaluate", "predict", "inspect", "report", "table", "claims", "export"), ()),
     **dict.fromkeys(("strategies", "students", "attacks", "doctor"), ()),
 }
@@ -294,7 +294,7 @@ class User:
                 code = int(stop.code or 0)
         return Answer(code, out.getvalue(), err.getvalue())
 
-    def _share(self, shared: Sequence[Sequence[str]], *_: object) -> None:
+    def _share(self, shared: Sequence[Sequence[str]], *_: object, **__: object) -> None:
         """What the processes would do, by the first of them."""
         answer = self.dfkd(shared[0])
         assert answer.code == 0, f"{shlex_joined(shared[0])}\n{answer.err}{answer.out}"

@@ -45,7 +45,7 @@ def rescore(
     with these settings are only shown. Settings: `evaluate.limit=5000` (`null`: the whole test split),
     `evaluate.latency_rounds=20` and the like; `teacher=FOLDER`, `device=`, `threads=` where those have changed.
 
-    Example: `dfkd rescore runs/tiny/imdb evaluate.limit=10000`
+    Example: `dfkd rescore runs/sst2 evaluate.limit=10000`
     """
     from dfkd import rescoring, runs
     from dfkd.pipeline import Listeners
