@@ -51,10 +51,10 @@ class Killed(BaseException):
 def command(toy_teacher: Path, tmp_path: Path) -> list[str]:
     """Settings of a quick run, named ``one``."""
     return [
-        "data=toy", f"teacher={toy_teacher}", "strategy=random_tokens", "student.layers=1", f"train.steps={STEPS}",
-        "train.batch_size=4", "train.heldout=8", "train.evaluate_every=2", "train.checkpoint_every=3", "threads=1",
-        "evaluate.latency_rounds=0", "evaluate.limit=20", "device=cpu", "precision=float32", f"runs={tmp_path}",
-        "run=one",
+        "data=toy", f"teacher={toy_teacher}", "strategy=random_tokens", "strategy.max_length=6", "student.layers=1",
+        f"train.steps={STEPS}", "train.batch_size=4", "train.heldout=8", "train.evaluate_every=2",
+        "train.checkpoint_every=3", "threads=1", "evaluate.latency_rounds=0", "evaluate.limit=20", "device=cpu",
+        "precision=float32", f"runs={tmp_path}", "run=one",
     ]
 
 
