@@ -37,10 +37,10 @@ class Options(SelfSupervisionOptions):
     """
 
     guess_steps: int = 3
-    guess_rate: float = 0.03
+    guess_rate: float = 0.1
     rate_falls: bool = False
     meta_rate: float = 0.5
-    max_shift: float = 0.2
+    max_shift: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
