@@ -17,6 +17,8 @@ from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 from dfkd.synthesizing import NO_STUDENT
 
+EXPORTING = ".exporting"  # not as a run's or pool's working folder is called
+
 
 def export(folder: Path, out: Path, near_duplicates: float = 0.8) -> dict[str, Any]:
     """Make a pool of the texts that a finished run has kept, in the order of its steps.
@@ -37,7 +39,7 @@ def export(folder: Path, out: Path, near_duplicates: float = 0.8) -> dict[str, A
             ``out`` is there already.
     """
     stored, result = _checked(folder, out, near_duplicates)
-    partial = out.with_name(out.name + runs.PARTIAL)
+    partial = out.with_name(out.name + EXPORTING)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with runs.full_disk_reported(partial):
@@ -60,8 +62,9 @@ def _checked(folder: Path, out: Path, near_duplicates: float) -> tuple[dict[str,
     """A run's configuration and result, if it can become a pool."""
     in_range = 0 <= near_duplicates <= 1
     configs.require(in_range, "near_duplicates", "a similarity in [0, 1]", near_duplicates)
-    if out.exists():
-        raise ConfigError(f"'{out}' is there already", expected="a new folder", fix="choose another")
+    taken = [path for path in (out, out.with_name(out.name + runs.PARTIAL)) if path.exists()]
+    if taken:
+        raise ConfigError(f"'{taken[0]}' is there already", expected="a new folder", fix="choose another")
     if not (folder / runs.RESULT).is_file():
         fix = "give the folder of a run with result.json, such as runs/sst2/prompted"
         raise ConfigError(f"'{folder}' is no finished run", fix=fix)
@@ -91,6 +94,7 @@ def _facts(
         "max_length": data["max_length"], "pair": len(data["text"]) == 2, "teacher_sha256": teacher,
         # what a pool among the run's parts has cost counts as well
         "queries": {**queries, "train": queries["train"] + queries.get("synthesis", 0)},
-        "generated_tokens": result.get("generated_tokens") or 0, "seconds": result["seconds"]["train"],
+        "generated_tokens": result.get("generated_tokens") or 0,
+        "seconds": result["seconds"]["train"] + result["seconds"].get("synthesis", 0),
         "notes": RunFolder(folder).read_notes() or None, "config": {**kept, **made, "teacher_sha256": teacher},
     }

@@ -402,6 +402,11 @@ def test_a_finished_run_becomes_a_pool_with_rewards(rewarded: list[str], tmp_pat
     assert other["queries"]["synthesis"] == result["queries"]["train"] == 16 and other["queries"]["train"] == 0
     with pytest.raises(ConfigError, match="is there already"):
         exporting.export(tmp_path / "it", out)
+    at_work = tmp_path / f"begun{runs.PARTIAL}"  # another run's
+    at_work.mkdir()
+    with pytest.raises(ConfigError, match="begun.partial' is there already"):
+        exporting.export(tmp_path / "it", tmp_path / "begun")
+    assert at_work.is_dir()
 
 
 def arrow_rows(folder: Path) -> list[dict[str, Any]]:
@@ -422,7 +427,7 @@ def test_what_cannot_become_a_pool_is_refused(rewarded: list[str], tmp_path: Pat
         pipeline.run(pipeline.load_config(given))
         with pytest.raises(ConfigError, match=match):
             exporting.export(tmp_path / strategy, tmp_path / "pool")
-    assert not (tmp_path / "pool").exists() and not list(tmp_path.glob("pool*.partial"))
+    assert not (tmp_path / "pool").exists() and not list(tmp_path.glob("pool.*"))
 
 
 # the environment for agents of other libraries

@@ -285,6 +285,21 @@ def test_parts_of_a_mixture_get_remedies_without_the_prefix() -> None:
     assert alarm.remedy == told
 
 
+def test_a_part_that_goes_wrong_is_the_one_that_is_blamed() -> None:
+    parts = [{"strategy": "random_tokens"}, {"strategy": "as_dfd"}]
+    alarms = Alarms(3, makers=makers_of("mixture", registry.options("mixture", {"parts": parts})))
+    facts = [{"strategy": "as_dfd", "class_entropy": 0.1}, {"strategy": "random_tokens", "class_entropy": 0.9}]
+    heard = [a for step in range(4 * WINDOW) for a in alarms.see(record(step, **GOOD | facts[step % 2]))]
+    assert [alarm.name for alarm in heard] == ["class_collapse"]
+    assert "part 'as_dfd'" in heard[0].remedy and "random_tokens" not in heard[0].remedy
+
+
+def test_what_is_no_option_of_a_part_is_not_told_as_one() -> None:
+    parts = [{"strategy": "random_tokens"}, {"strategy": "as_dfd"}]
+    told = remedy("texts_too_long", "mixture", "random_tokens", parts=parts)
+    assert "data.max_length" in told and "data." not in told.partition("(strategy.parts)")[2]
+
+
 def test_no_alarm_where_all_is_well_or_replayed() -> None:
     alarms = Alarms(classes=3)
     assert not [a for step in range(50) for a in alarms.see(record(step, **GOOD))]

@@ -46,9 +46,10 @@ class Alarms:
         makers: Mapping[str | None, Maker] | None = None,
     ) -> None:
         self.classes, self.history, self.makers = classes, history, makers or {}
-        self.recent: dict[tuple[str, str], deque[Any]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self.first_masks: list[float] = []
-        self.raised: set[str] = set()
+        # of each part of a mixture for itself: what one does says nothing of another
+        self.recent: dict[tuple[str | None, str, str], deque[Any]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self.first_masks: dict[str | None, list[float]] = defaultdict(list)
+        self.raised: set[tuple[str | None, str]] = set()
         self.started = False
 
     def see(self, record: Record) -> list[Alarm]:
@@ -84,33 +85,39 @@ class Alarms:
                 facts[kind + name] = facts.pop(logged)
         if maker is not None and maker.settings.get("strategy.reward", SHRINKING[0]) not in SHRINKING:
             facts.pop("reward", None)
-        return facts | self._mask_growth(record)
+        return facts | self._mask_growth(record, _part(maker))
 
-    def _mask_growth(self, record: Record) -> dict[str, float]:
+    def _mask_growth(self, record: Record, part: str | None) -> dict[str, float]:
         """L_MASK, the student's or the adversary's, as a multiple of its first mean."""
         found = record.get("mask_loss_last", record.get("mask"))
         if found is None:
             return {}
-        if len(self.first_masks) < FEW:
-            self.first_masks.append(float(found))
-        first = statistics.fmean(self.first_masks)
+        firsts = self.first_masks[part]
+        if len(firsts) < FEW:
+            firsts.append(float(found))
+        first = statistics.fmean(firsts)
         return {"mask_growth": float(found) / first} if first > 0 else {}
 
     def _check(self, rule: Rule, facts: Record, maker: Maker | None) -> Alarm | None:
-        seen = {fact: self._note(rule, fact, facts[fact]) for fact in rule.facts if fact in facts}
+        part = _part(maker)
+        seen = {fact: self._note(part, rule, fact, facts[fact]) for fact in rule.facts if fact in facts}
         if seen and not any(rule.passed(mean, rule.limit) for mean, _ in seen.values()):
-            self.raised.discard(rule.name)
+            self.raised.discard((part, rule.name))
         wrong = [(fact, mean) for fact, (mean, limit) in seen.items() if rule.passed(mean, limit)]
-        if not wrong or rule.name in self.raised:
+        if not wrong or (part, rule.name) in self.raised:
             return None
-        self.raised.add(rule.name)
+        self.raised.add((part, rule.name))
         return Alarm(int(facts["step"]), rule.name, *wrong[0], rule.says, rule.remedy(maker), rule.stops)
 
-    def _note(self, rule: Rule, fact: str, value: Any) -> tuple[float, float | None]:
+    def _note(self, part: str | None, rule: Rule, fact: str, value: Any) -> tuple[float, float | None]:
         """A fact's mean over the window with its new value, and the limit that goes for as many batches."""
-        values = self.recent[rule.name, fact]
+        values = self.recent[part, rule.name, fact]
         values.append(value)
         return _mean(values), rule.limit if len(values) == WINDOW else rule.clear if len(values) >= FEW else None
+
+
+def _part(maker: Maker | None) -> str | None:
+    return None if maker is None else maker.part
 
 
 def _mean(values: deque[Any]) -> float:

@@ -120,9 +120,16 @@ class Rule:
         fitting = [remedy.text for remedy in self.remedies if maker is None or remedy.fits(maker)]
         if maker is None or maker.part is None:
             return "; or ".join(fitting or [ANOTHER])
-        own = [KEY.sub(lambda key: key[0].removeprefix("strategy."), text) for text in fitting]
-        weight = f"a lower weight of the part '{maker.part}'"
-        return f"{weight}; or among its options (strategy.parts): {'; or '.join(own)}" if own else weight
+        parts_own = [text for text in fitting if _only_options(text)]
+        own = [KEY.sub(lambda key: key[0].removeprefix("strategy."), text) for text in parts_own]
+        among = [f"among its options (strategy.parts): {'; or '.join(own)}"] if own else []
+        whole = [text for text in fitting if text not in parts_own]
+        return "; or ".join([f"a lower weight of the part '{maker.part}'", *whole, *among])
+
+
+def _only_options(text: str) -> bool:
+    """Whether all settings that a remedy names are options of the strategy; a mixture's part has those alone."""
+    return all(key[0].startswith("strategy.") for key in KEY.finditer(text))
 
 
 ANOTHER = "another strategy ('dfkd strategies' lists them), alone or as a part of strategy=mixture"
