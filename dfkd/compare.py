@@ -145,7 +145,13 @@ def supervise(jobs: Sequence[Job], arguments: Sequence[str], number: int, watche
     logs = [folder / f"worker{index}.log" for index in range(number)]
     outlook = Outlook(jobs, number)
     commands = [["compare", *arguments, "--worker"]] * number
-    workers.share(commands, logs, lambda: outlook.tell(watcher), killed=lambda *end: blame(jobs, *end))
+    # killed between two runs, or on one that another worker has taken over since; not without end
+    spare = iter(range(number))
+
+    def again(process: int, signalled: int) -> bool:
+        return blame(jobs, process, signalled) or next(spare, None) is not None
+
+    workers.share(commands, logs, lambda: outlook.tell(watcher), killed=again)
 
 
 def blame(jobs: Sequence[Job], process: int, number: int) -> bool:

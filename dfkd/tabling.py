@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -13,6 +14,8 @@ from dfkd.grids import TABLES, Cell, planned
 from dfkd.report.document import Grid
 from dfkd.report.results import FAILED, FAILURE, Result, collect, why
 from dfkd.runs import PARTIAL
+
+IDENTIFYING = "finished", "student", "seconds"  # of two results of one name: whether they are of one run
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def grids(folders: Sequence[Path]) -> list[Grid]:
 def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
     """As :func:`grids`, of those runs among ``results`` that ``dfkd compare`` made, be their table known or not.
 
-    Of two runs of one name the first counts.
+    Of two runs of one name the first counts; data sets of which nothing was begun are left out.
 
     Args:
         results: finished runs.
@@ -70,7 +73,15 @@ def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
         run = str(result.content["run"])
         if result.grid in known or result.table:
             by_name.setdefault(result.grid, {}).setdefault(run, result)
-    return [_grid(name, list(by_name[name].values()), folders) for name in sorted(by_name)]
+    return [_shown(_grid(name, list(by_name[name].values()), folders)) for name in sorted(by_name)]
+
+
+def _shown(grid: Grid) -> Grid:
+    """Without data sets that have neither results nor failures: columns that say 'not run' and take the others' costs away."""
+    there = {str(result.content["config"]["data"]["name"]) for result in grid.results}
+    there |= {entry.data for entry in grid.missing if entry.reason.startswith(FAILED)}
+    kept = [entry for entry in grid.missing if entry.data in there]
+    return replace(grid, missing=tuple(kept))
 
 
 def called(results: Sequence[Result]) -> list[Result]:
@@ -80,12 +91,24 @@ def called(results: Sequence[Result]) -> list[Result]:
     return [plans[result.grid].named(result) if result.grid in plans else result for result in results]
 
 
+def once(results: Sequence[Result]) -> list[Result]:
+    """The runs, those left out that are there twice: in their own folder, and as a copy that was kept.
+
+    Two runs of one name that differ are two runs.
+    """
+    found: dict[tuple[str, str], Result] = {}
+    for result in results:
+        told = json.dumps([result.content.get(key) for key in IDENTIFYING], sort_keys=True)
+        found.setdefault((str(result.content["run"]), told), result)
+    return list(found.values())
+
+
 def _once(results: Sequence[Result]) -> list[Result]:
-    """The runs, those left out that are there twice: in their own folder, and as a copy that was kept."""
+    """The same where a name may stand for one run only."""
     found: dict[str, Result] = {}
     for result in results:
         other = found.setdefault(str(result.content["run"]), result)
-        if any(other.content.get(key) != result.content.get(key) for key in ("finished", "student", "seconds")):
+        if any(other.content.get(key) != result.content.get(key) for key in IDENTIFYING):
             where = f"{other.folder} and {result.folder}"
             raise ConfigError(f"two runs are called '{result.content['run']}'", found=where, fix="give one of the two")
     return list(found.values())

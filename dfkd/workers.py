@@ -42,10 +42,13 @@ def share(
         try:
             for command, log in zip(commands, logs):
                 processes.append(_start(command, log, held))
+            blamed: set[int] = set()
             while True:
                 for place, process in enumerate(processes):
-                    if (process.poll() or 0) < 0 and killed(process.pid, -process.returncode):
-                        processes[place] = _start(commands[place], logs[place], held)
+                    if (process.poll() or 0) < 0 and process.pid not in blamed:
+                        blamed.add(process.pid)
+                        if killed(process.pid, -process.returncode):
+                            processes[place] = _start(commands[place], logs[place], held)
                 if all(process.poll() is not None for process in processes):
                     break
                 tell()

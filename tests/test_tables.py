@@ -368,6 +368,22 @@ def test_the_page_compares_the_runs_of_tables(
     assert 'href="#comparisons"' in html
 
 
+def test_a_run_and_its_kept_copy_are_one_seed(tmp_path: Path) -> None:
+    one, other = seeds("as_dfd", 0.82, 0.83)
+    for folder in ("runs", "copies"):
+        keep(tmp_path / folder, one.content)
+    keep(tmp_path / "others", {**other.content, "run": one.content["run"]})  # another run of the same name
+    found = results.collect([tmp_path / "runs", tmp_path / "copies", tmp_path / "others"])
+    assert [result.folder for result in tabling.once(found)] == [found[0].folder, found[2].folder]
+
+
+def test_a_page_leaves_out_data_sets_of_which_nothing_was_begun(kept: Path) -> None:
+    found = [result for result in results.collect([kept]) if result.grid == "g"]
+    assert {entry.data for entry in tabling.grids([kept])[0].missing} == {"sst2", "imdb"}
+    grid, = tabling.compared(found, [kept / "nothing"])  # where no run has failed
+    assert {entry.data for entry in grid.missing} == {"sst2"} and len(grid.results) == len(found)
+
+
 def test_runs_that_cannot_be_compared_say_why_and_names_are_escaped(tmp_path: Path) -> None:
     evil = "<script>x</script>"
     mixed = [made("as_dfd", 0.8), made("random_tokens", 0.8)]

@@ -40,7 +40,7 @@ def report(
         fix = "choose another folder with --pictures"
         raise ConfigError(f"'{pictures}' is there already", expected="a folder", found="a file", fix=fix)
     where = folders or [Path("runs")]
-    collected, missing = results.collect(where), results.unfinished(where)
+    collected, missing = tabling.once(results.collect(where)), results.unfinished(where)
     found = tabling.called(collected)
     if not found:
         fix = "run something first: dfkd run --help"

@@ -18,8 +18,8 @@ NOTES = (
     "with two seeds or more each.",
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
     "for their number), with three seeds or more each.",
-    "Gap closed: (strategy - floor) / (ceiling - floor) in %, of the means over the data sets, with its 95 % interval; "
-    "in brackets each data set's own. 'no gap': floor and ceiling differ by no more than the 95 % interval of their "
+    "Gap closed: (strategy - floor) / (ceiling - floor) in %, of the means over the data sets, with its 95 % interval "
+    "(none where a mean is of one seed); in brackets each data set's own. 'no gap': floor and ceiling differ by no more than the 95 % interval of their "
     "difference.",
 )
 LATEX_NOTES = (
@@ -153,4 +153,11 @@ def _csv_values(sheet: Sheet, data: str, strategy: str, data_free: bool) -> dict
     if entry.difference is not None:
         mean, low, high, _ = entry.difference
         known |= {"to_floor": mean, "to_floor_low": low, "to_floor_high": high}
-    return values | {name: round(v, 6) if isinstance(v, float) else v for name, v in known.items() if v is not None}
+    return values | {name: _rounded(name, v) for name, v in known.items() if v is not None}
+
+
+def _rounded(name: str, value: object) -> object:
+    """A number for a file: six decimals, of a p value, which may be tiny, six digits."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if name.endswith("_p") else round(value, 6)

@@ -153,6 +153,8 @@ def _leader(by_strategy: Runs, drawn: Mapping[str, Drawn]) -> tuple[str | None, 
     if len(free) < 2:
         return None, None, False
     lead = max(free, key=lambda name: drawn[name].mean)
+    if any(len(runs) < TESTED for runs in free.values()):
+        return None, None, False
     found = holm([difference(drawn[lead], drawn[name]).p for name in free if name != lead])
     return lead, max(found), max(found) < SIGNIFICANT and all(len(runs) >= CROWNED for runs in free.values())
 

@@ -155,13 +155,20 @@ class Sheet:
         )
 
     def _gap_closed(self, name: str) -> str:
-        """The share of the means over all data sets with its interval, if all are run; in brackets each data set's."""
+        """The share of the means over all data sets, if all are run; in brackets each data set's.
+
+        With its interval, if all were run with two seeds or more.
+        """
         each = [self._share(data, name) for data in self.datas]
         if name in (FLOOR, CEILING) or set(each) <= {UNKNOWN, NO_GAP}:
             return ""
         own, floor, ceiling = (self._drawn(one) for one in (name, FLOOR, CEILING))
         closed = mean_gap_closed(own, floor, ceiling) if len(own) == len(floor) == len(ceiling) == len(each) else None
-        return ("" if closed is None else f"{told(closed)} ") + f"({', '.join(each)})"
+        if closed is None:
+            return f"({', '.join(each)})"
+        several = all(self.entries[data, one].runs > 1 for data in self.datas for one in (name, FLOOR, CEILING))
+        # of a single seed nothing is known of how seeds vary: an interval would be too narrow
+        return f"{told(closed) if several else f'{100 * closed.mean:.0f}'} ({', '.join(each)})"
 
     def _drawn(self, name: str) -> list[Drawn]:
         """A strategy's accuracies on the data sets that it was run on."""
