@@ -77,7 +77,7 @@ def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
 
 
 def _shown(grid: Grid) -> Grid:
-    """Without data sets that have neither results nor failures: columns that say 'not run' and take the others' costs away."""
+    """Without data sets that have neither results nor failures: such columns also take away the others' costs."""
     there = {str(result.content["config"]["data"]["name"]) for result in grid.results}
     there |= {entry.data for entry in grid.missing if entry.reason.startswith(FAILED)}
     kept = [entry for entry in grid.missing if entry.data in there]

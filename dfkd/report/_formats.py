@@ -19,8 +19,8 @@ NOTES = (
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
     "for their number), with three seeds or more each.",
     "Gap closed: (strategy - floor) / (ceiling - floor) in %, of the means over the data sets, with its 95 % interval "
-    "(none where a mean is of one seed); in brackets each data set's own. 'no gap': floor and ceiling differ by no more than the 95 % interval of their "
-    "difference.",
+    "(none where a mean is of one seed); in brackets each data set's own. 'no gap': floor and ceiling differ by no "
+    "more than the 95 % interval of their difference.",
 )
 LATEX_NOTES = (
     r"Accuracy in \%: mean over seeds $\pm$ standard deviation. $^{*}$: differs from the floor (two seeds or more); "
