@@ -482,7 +482,7 @@ def test_two_steps_from_a_learned_start_come_near_fifty_from_a_plain_one(
     build: Build, teacher: Teacher, targets: str
 ) -> None:
     plain = {k: build("as_dfd", **{**FEW, "targets": targets, "guess_steps": k}).synthesize(96) for k in (2, 50)}
-    strategy = build("fast_guess", **FEW, targets=targets)
+    strategy = build("fast_guess", **FEW, targets=targets, max_shift=0.2)
     for _ in range(60):
         strategy.synthesize(32)
     fast = strategy.synthesize(96)
@@ -496,7 +496,7 @@ def test_two_steps_from_a_learned_start_come_near_fifty_from_a_plain_one(
 
 @pytest.mark.slow
 def test_the_learned_start_alone_has_the_class_asked_for(build: Build, teacher: Teacher) -> None:
-    strategy = build("fast_guess", **FEW, targets="hard")
+    strategy = build("fast_guess", **FEW, targets="hard", max_shift=0.2)
     start, targets = strategy.guesser.start(60), strategy.guesser.targets(60)
 
     def right() -> float:
