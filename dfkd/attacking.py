@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from dfkd import config as configs
-from dfkd import finished, runs, tasks, teaching
+from dfkd import finished, runs, teaching
 from dfkd.config import RunConfig
 from dfkd.errors import ConfigError, suggestion
 from dfkd.evaluate.predict import judged_items
@@ -18,7 +18,7 @@ from dfkd.robustness import _records, registry
 from dfkd.robustness._bench import Bench
 from dfkd.robustness._records import EXAMPLES
 from dfkd.robustness.base import Victim
-from dfkd.tasks import Task, access_log
+from dfkd.tasks import Task
 
 FILE = "robustness.json"
 KEYS = ("data", "teacher", "device", "threads")  # of a run, that may be said anew
@@ -109,9 +109,9 @@ def plan(folder: Path, overrides: Sequence[str], names: Sequence[str], settings:
     """
     of_run, of_attacks = _sorted(overrides, names)
     config = finished.config_of(folder, of_run)
-    problems: list[ConfigError] = []
+    task, problems = finished.setting(folder, config)
     attacks: dict[str, Any] = {}
-    task, column = None, 0
+    column = 0
     for name in dict.fromkeys(names):
         try:
             attacks[name] = registry.options(name, of_attacks.get(name, {}))
@@ -119,13 +119,7 @@ def plan(folder: Path, overrides: Sequence[str], names: Sequence[str], settings:
         except ConfigError as error:
             problems.append(error)
     try:
-        task = _task(folder, config)
         column = _column(config, settings.column)
-    except ConfigError as error:
-        problems.append(error)
-    try:
-        device.check_device(config.device)
-        finished.check_teacher(folder, config)
     except ConfigError as error:
         problems.append(error)
     if problems or task is None:
@@ -156,17 +150,6 @@ def _sorted(overrides: Sequence[str], names: Sequence[str]) -> tuple[list[str], 
             valid = [*KEYS, "data.FIELD", *(f"{name}.OPTION" for name in names)]
             raise ConfigError(f"unknown key '{key}'", fix=suggestion(key, valid))
     return of_run, of_attacks
-
-
-def _task(folder: Path, config: RunConfig) -> Task:
-    """The run's data set, its hand-outs logged in the run's folder.
-
-    Raises:
-        ConfigError: it is not there, or has no test split.
-    """
-    task = tasks.load(config.data, access_log(folder))
-    task.fingerprint("test")  # reads and checks the rows; hands out nothing
-    return task
 
 
 def _column(config: RunConfig, name: str | None) -> int:

@@ -14,10 +14,10 @@ from dfkd.config import RunConfig
 from dfkd.errors import ConfigError
 from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
-from dfkd.models import sources
+from dfkd.models import device, sources
 from dfkd.models.preflight import check_finished, class_order
 from dfkd.models.students import registry as students
-from dfkd.tasks import access_log
+from dfkd.tasks import Task, access_log
 
 
 def evaluate(
@@ -135,6 +135,31 @@ def config_of(folder: Path, overrides: Sequence[str]) -> RunConfig:
         problem = f"'{folder}' is no finished run"
         raise ConfigError(problem, expected="config.yaml, result.json and student/ in it", fix=fix)
     return configs.load([f"config={json.dumps(str(folder / 'config.yaml'))}", *overrides])
+
+
+def setting(folder: Path, config: RunConfig) -> tuple[Task | None, list[ConfigError]]:
+    """What a run is looked at with: its data set, its device and its teacher.
+
+    Args:
+        folder: of the run; hand-outs are logged there.
+        config: of the run, with what is said anew.
+
+    Returns:
+        The task, ``None`` where it cannot be used, and the problems found.
+    """
+    problems: list[ConfigError] = []
+    task = None
+    try:
+        task = tasks.load(config.data, access_log(folder))
+        task.fingerprint("test")  # reads and checks the rows; hands out nothing
+    except ConfigError as error:
+        problems.append(error)
+    try:
+        device.check_device(config.device)
+        check_teacher(folder, config)
+    except ConfigError as error:
+        problems.append(error)
+    return task, problems
 
 
 def check_teacher(folder: Path, config: RunConfig) -> None:

@@ -10,13 +10,13 @@ from typing import Any, Sequence
 from omegaconf import OmegaConf
 
 from dfkd import config as configs
-from dfkd import finished, pipeline, runs, scoring, state, tasks, teaching
+from dfkd import finished, pipeline, runs, scoring, state, teaching
 from dfkd.config import RunConfig
 from dfkd.errors import ConfigError, suggestion
 from dfkd.models import device
 from dfkd.pipeline import Listeners
 from dfkd.runs import RunFolder
-from dfkd.tasks import Task, access_log
+from dfkd.tasks import Task
 
 ASKED_ANEW = ("teacher", "device", "threads")  # where things are now; the run's own settings stay as they were
 
@@ -71,20 +71,7 @@ def check(folder: Path, overrides: Sequence[str]) -> tuple[RunConfig, Task]:
         fix = suggestion(strange[0], [*ASKED_ANEW, "evaluate.FIELD"])
         raise ConfigError(f"'{strange[0]}' would make another run", expected="evaluate.FIELD=VALUE", fix=fix)
     config = finished.config_of(folder, overrides)
-    problems: list[ConfigError] = []
-    task = None
-    try:
-        task = tasks.load(config.data, access_log(folder))
-        if not task.has_test:
-            raise ConfigError(f"data={config.data.name} has no test split", fix="name one in its data config")
-        task.fingerprint("test")  # reads and checks the rows; hands out nothing
-    except ConfigError as error:
-        problems.append(error)
-    try:
-        device.check_device(config.device)
-        finished.check_teacher(folder, config)
-    except ConfigError as error:
-        problems.append(error)
+    task, problems = finished.setting(folder, config)
     if problems or task is None:
         raise ConfigError.joined(problems)
     return config, task

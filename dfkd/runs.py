@@ -295,19 +295,23 @@ def _refuse_other_config(path: Path, config: Mapping[str, Any], complete: Comple
 
 def rescoring_command(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """What makes a finished run that was only scored otherwise the one that is wanted; ``None``: it is another run."""
-    old, new = _flat(there), _flat(now)
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if not path.name.endswith(PARTIAL) and all(key.startswith("evaluate.") for key in differing):
-        settings = " ".join(f"{key}={'null' if new.get(key) is None else new[key]}" for key in differing)
+    differing = _differing(there, now)
+    if not path.name.endswith(PARTIAL) and all(key.startswith("evaluate.") for key, _, _ in differing):
+        settings = " ".join(f"{key}={'null' if new is None else new}" for key, _, new in differing)
         return f"score it again: dfkd rescore '{path}' {settings}"
     return None
 
 
 def changes_between(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first differences of two configurations that matter for the outcome, for people; empty without any."""
+    return "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in _differing(there, now)[:6])
+
+
+def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(key, there, now) of what matters for the outcome and is not the same, sorted by key."""
     old, new = _flat(there), _flat(now)
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing[:6])
+    pairs = [(key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+    return [(key, before, after) for key, before, after in pairs if before != after]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -57,6 +57,8 @@ def test_other_items_are_what_a_run_of_its_own_would_have_been_scored_on(
     assert again["seconds"]["train"] == before["seconds"]["train"]  # type: ignore[index]
     assert again["finished"] == before["finished"] and again["environment"] == before["environment"]
     assert again["scored_again"]["environment"]["precision"] == "float32"
+    handed_out = [json.loads(line) for line in (run / "access.jsonl").read_text().splitlines()]
+    assert [(record["split"], record["to"]) for record in handed_out] == [("test", "evaluate")] * 2
     assert results.collect([run])[0].content["config"]["evaluate"]["limit"] == 30
 
 
@@ -106,6 +108,13 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             rescoring.rescore(run, [override])
+    no_test = tmp_path / "no_test"
+    shutil.copytree(run, no_test)
+    settings = read_yaml(no_test / "config.yaml")
+    settings["data"]["files"].pop("test")
+    (no_test / "config.yaml").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="has no test split"):
+        rescoring.rescore(no_test, ["evaluate.limit=30"])
     held = runs.lock(run, "this", "wait")
     with pytest.raises(Busy):
         rescoring.rescore(run, ["evaluate.limit=30"])
