@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
+from typing import Callable
 
 import numpy
 import pytest
@@ -13,34 +16,30 @@ from dfkd.report.statistics import (
     Correct, accuracy, average, combined, difference, draw, holm, paired_difference, share, spread,
 )
 
-ITEMS, COMMON = 1000, 0.7
+ITEMS = 1000
 Numbers = NDArray[numpy.float64]
-
-
-def hardness(easy: Numbers, own: Numbers) -> Numbers:
-    """How hard an item is for a student: in part for all of them, in part for this one."""
-    return numpy.asarray(COMMON * easy + (1 - COMMON) * own)
-
-
-HARDNESS = hardness(numpy.random.default_rng(9).random(100_000), numpy.random.default_rng(8).random(100_000))
-
-
-def runs(seeds: int, deviation: float, drawn: numpy.random.Generator, easy: Numbers, mean: float = 0.8) -> Correct:
-    """(S, N): students whose accuracies differ by chance, on the same items."""
-    able = numpy.quantile(HARDNESS, numpy.clip(mean + drawn.normal(0, deviation, seeds), 0, 1))
-    return numpy.asarray(hardness(easy, drawn.random((seeds, ITEMS))) < able[:, None])
+SCRIPT = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks/false_positives.py"))
+runs: Callable[..., Correct] = SCRIPT["runs"]
 
 
 def false_positives(seeds: tuple[int, int], deviations: tuple[float, float], times: int = 200) -> float:
     """How often two strategies differ at the level of 5 % that do not."""
-    drawn, found = numpy.random.default_rng(0), 0
-    for number in range(times):
+    return float(SCRIPT["false_positives"](seeds, deviations, times, ITEMS).students)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_test_and_the_interval_agree(count: int) -> None:
+    drawn = numpy.random.default_rng(0)
+    for number in range(200):
         easy = drawn.random(ITEMS)
-        first, second = (runs(count, own, drawn, easy) for count, own in zip(seeds, deviations))
+        first, second = (runs(count, 0.02, drawn, easy) for _ in range(2))
         said = paired_difference(first, second, rounds=300, seed=number)
         assert (said.p < 0.05) == (said.low > 0 or said.high < 0)
-        found += said.p < 0.05
-    return found / times
+
+
+def test_the_normal_distribution_would_see_more() -> None:
+    found = SCRIPT["false_positives"]((2, 2), (0.03, 0.03), 200, ITEMS)
+    assert found.normal > 0.1 > found.students
 
 
 @pytest.mark.parametrize("seeds", [(2, 2), (3, 3), (3, 5)])
