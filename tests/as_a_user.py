@@ -95,7 +95,8 @@ SMALL_SCRIPTS: dict[str, tuple[str, ...]] = {  # those of a data set: make smoke
     "benchmarks/stage_one.py": ("--rounds", "1", "--batch", "2", "--length", "8", "--steps", "1"),
     "benchmarks/generation.py": ("--rounds", "1", "--batch", "2", "--tokens", "2"),
     "benchmarks/boundary.py": ("--items", "16"),
-    "benchmarks/guessing.py": ("--samples", "4"),
+    "benchmarks/attention.py": ("--rounds", "1", "--batch", "2", "--length", "8"),
+    "benchmarks/guessing.py": ("--samples", "4"), "benchmarks/false_positives.py": ("--times", "2", "--items", "50"),
 }
 NOT_RUN = {  # program, or make target -> why no test runs it; what it names must be there all the same
     "pip": "it installs from a package index, and tests are offline",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dfkd.batch import PseudoBatch, Text
-from dfkd.models import sources
+from dfkd.models import attention, sources
 from dfkd.models.split import SUPPORTED, Output, UpperHalf
 
 EXTRAS = "dfkd.json"
@@ -197,6 +197,7 @@ def load_classifier(
         AutoModelForSequenceClassification.from_pretrained, reference,
         dtype=torch.float32, trust_remote_code=trust_remote_code, **changed,
     )
+    attention.install(model)
     length = max_length or sources.read_extras(reference).get("max_length") or 128
     tokenizer = load_tokenizer(reference, trust_remote_code)
     return TextClassifier(model, tokenizer, labels or class_names(model.config), length)

@@ -6,11 +6,12 @@ import inspect
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 
 from dfkd.errors import ConfigError
+from dfkd.models import attention, sources
 from dfkd.models import device as devices
-from dfkd.models import sources
 from dfkd.models.classifier import load_tokenizer as load_any_tokenizer
 from dfkd.models.language import _gguf
 from dfkd.models.language._tokens import positions
@@ -45,7 +46,14 @@ def load(
             trust_remote_code=trust_remote_code,
         )
     model = model.eval().requires_grad_(False).to(device)
+    attention.install(model)
+    model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
     return LanguageModel(model, load_tokenizer(reference, trust_remote_code), reference)
+
+
+def _in_one_piece(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Hidden states (B, L, D) laid out anew: of a slice torch makes B products, each with its own copy of the table."""
+    return tuple(states.clone(memory_format=torch.contiguous_format) for states in inputs)
 
 
 def load_tokenizer(reference: str, trust_remote_code: bool = False) -> Any:
