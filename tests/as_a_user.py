@@ -94,7 +94,7 @@ SMALL_SCRIPTS: dict[str, tuple[str, ...]] = {  # those of a data set: make smoke
     "experiments/demo.py": ("--scale", "smoke"),
     "benchmarks/stage_one.py": ("--rounds", "1", "--batch", "2", "--length", "8", "--steps", "1"),
     "benchmarks/generation.py": ("--rounds", "1", "--batch", "2", "--tokens", "2"),
-    "benchmarks/boundary.py": ("--items", "16"),
+    "benchmarks/memory.py": ("--batch", "2", "--tokens", "2"), "benchmarks/boundary.py": ("--items", "16"),
     "benchmarks/attention.py": ("--rounds", "1", "--batch", "2", "--length", "8"),
     "benchmarks/guessing.py": ("--samples", "4"), "benchmarks/false_positives.py": ("--times", "2", "--items", "50"),
 }
