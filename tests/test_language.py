@@ -277,6 +277,11 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
         assert load.weights_type("auto", "cpu") == expected
 
 
+def test_an_unknown_precision_is_refused(toy_language_model: Path) -> None:
+    with pytest.raises(ConfigError, match="no such precision"):
+        load.load(str(toy_language_model), precision="fp8")
+
+
 def write_gguf(path: Path, model: Any, architecture: str = "qwen2") -> Path:
     """A GGUF file of a tiny Qwen2 with a tokenizer of single bytes."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode

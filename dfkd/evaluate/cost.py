@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy
 import torch
@@ -77,8 +78,7 @@ def latency(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Milliseconds of a forward pass on tokenized input of ``length`` tokens, the classifiers in turn.
 
-    Machines are noisy: within a round every classifier is timed once, so that what slows the machine slows all of
-    them; quote the ratio of medians.
+    Quote the ratio of medians.
 
     Args:
         classifiers: by name; their mode is put back.
@@ -93,14 +93,30 @@ def latency(
     with _evaluating(classifiers.values()):
         for size in batch_sizes:
             encodings = {name: filled_encoding(c, size, length) for name, c in classifiers.items()}
-            times: dict[str, list[float]] = {name: [] for name in classifiers}
-            for _ in range(rounds + 1):
-                for name, classifier in classifiers.items():
-                    times[name].append(_timed(classifier, encodings[name]))
-            for name, values in times.items():
-                p50, p95 = numpy.percentile(values[1:], [50, 95])
+            measures = {name: partial(_timed, c, encodings[name]) for name, c in classifiers.items()}
+            for name, values in in_turn(measures, rounds).items():
+                p50, p95 = numpy.percentile(values, [50, 95])
                 result[name][str(size)] = {"p50_ms": float(p50), "p95_ms": float(p95)}
     return result
+
+
+def in_turn(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each measure gives, in ``rounds`` rounds after one that is not counted.
+
+    Machines are noisy: within a round everything is measured once, so that what slows the machine slows all of it.
+    """
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds + 1):
+        for name, measure in measures.items():
+            found[name].append(measure())
+    return {name: values[1:] for name, values in found.items()}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def _timed(classifier: Any, encoding: dict[str, Tensor]) -> float:

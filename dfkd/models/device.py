@@ -10,6 +10,8 @@ from accelerate.state import AcceleratorState
 
 from dfkd.errors import ConfigError
 
+PRECISIONS = ("auto", "float32", "bf16")
+
 
 def accelerator(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Accelerator:
     """An Accelerator for one process.
@@ -20,13 +22,13 @@ def accelerator(device: str = "auto", precision: str = "auto", threads: int | No
         threads: CPU threads; ``None`` leaves torch's number.
 
     Raises:
-        ConfigError: there is no GPU for ``cuda``, or several processes were launched.
+        ConfigError: there is no GPU for ``cuda``, or several processes were launched, or no such precision.
     """
     check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    bf16 = precision == "bf16" or (precision == "auto" and native_bf16(on_cpu))
+    bf16 = takes_bf16(precision, on_cpu)
     # accelerate keeps the first precision and device of a process for good; each run here brings its own
     AcceleratorState._reset_state(reset_partial_state=True)
     chosen = Accelerator(cpu=on_cpu, mixed_precision="bf16" if bf16 else "no")
@@ -45,6 +47,17 @@ def check_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         fix = "use device=cpu, or install torch with CUDA"
         raise ConfigError("device=cuda, but there is no GPU", expected="a GPU", found="torch sees none", fix=fix)
+
+
+def takes_bf16(precision: str, on_cpu: bool) -> bool:
+    """Whether ``auto``, ``float32`` or ``bf16`` means bf16 there.
+
+    Raises:
+        ConfigError: no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError("no such precision", expected=", ".join(PRECISIONS), found=precision)
+    return precision == "bf16" or (precision == "auto" and native_bf16(on_cpu))
 
 
 def native_bf16(on_cpu: bool) -> bool:

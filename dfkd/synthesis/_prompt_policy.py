@@ -90,6 +90,14 @@ class PromptPolicy:
         """For the drawing of one batch of prompts: with it, :meth:`act` reads each token once."""
         return Caches(DynamicCache(), DynamicCache())
 
+    def draw(self, n: int, length: int, generator: torch.Generator) -> Tensor:
+        """``n`` prompts of ``length`` tokens, (n, P), by a CPU generator."""
+        from dfkd.models.language.environment import VectorPromptEnvironment, later, roll_out
+
+        caches = self.caches()
+        environments = VectorPromptEnvironment(n, self.vocabulary, length, later)
+        return roll_out(environments, lambda tokens: self.act(tokens, generator, caches))[0]
+
     @torch.no_grad()
     def act(self, tokens: Tensor, generator: torch.Generator, caches: Caches | None = None) -> Tensor:
         """Draw the next token (B,) after the tokens (B, T), on the CPU.

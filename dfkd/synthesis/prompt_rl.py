@@ -101,13 +101,8 @@ class PromptRl(Written):
 
     def draw(self, n: int) -> Tensor:
         """Prompts (n, P) of the policy as it is."""
-        from dfkd.models.language.environment import VectorPromptEnvironment, later, roll_out
-
-        policy, generator = self.learner.policy, self.writer.generator
-        caches = policy.caches()
-        environments = VectorPromptEnvironment(n, policy.vocabulary, self.prompt_tokens, later)
         self.writer.generated_tokens += n * self.prompt_tokens
-        return roll_out(environments, lambda tokens: policy.act(tokens, generator, caches))[0]
+        return self.learner.policy.draw(n, self.prompt_tokens, self.writer.generator)
 
     def observe(self, feedback: Feedback) -> None:
         """Reward the prompts of the batch that was made last; the prompts of replayed texts were another policy's."""

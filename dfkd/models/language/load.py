@@ -106,9 +106,13 @@ def local_source(reference: str) -> str:
 
 
 def weights_type(precision: str, device: str | torch.device) -> torch.dtype:
-    """The weights' type for ``auto``, ``float32`` or ``bf16``."""
-    bf16 = precision == "bf16" or (precision == "auto" and devices.native_bf16(torch.device(device).type == "cpu"))
-    return torch.bfloat16 if bf16 else torch.float32
+    """The weights' type for ``auto``, ``float32`` or ``bf16``.
+
+    Raises:
+        ConfigError: no such precision.
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    return torch.bfloat16 if devices.takes_bf16(precision, on_cpu) else torch.float32
 
 
 def packaged_or_missing(reference: str) -> str:
