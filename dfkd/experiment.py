@@ -4,7 +4,7 @@ A scale is a YAML below ``experiments/scales``; ``{data}`` in it stands for the 
 
 - ``about``: a line for people.
 - ``teachers``: data set (or ``all``) -> folder -> settings of ``dfkd teacher``.
-- ``pools``: folder -> settings of ``dfkd synthesize``.
+- ``pools``: data set (or ``all``) -> folder -> settings of ``dfkd synthesize``.
 - ``tables``: the tables of ``dfkd compare``; those without the data set are left out.
 - ``settings``: of everything, such as ``data.files.train``.
 - ``stand_in``: a folder, where a data set and models that are made up are written first.
@@ -94,7 +94,7 @@ def load(scale: str, data: str) -> dict[str, Any]:
     """A checked scale, for one data set.
 
     Raises:
-        ConfigError: it does not exist, or has unknown keys or no tables.
+        ConfigError: it does not exist, has unknown keys or no tables, or does not tell whose teachers and pools are.
     """
     path = config.find_yaml(SCALES, scale)
     plan = dict(config.read_yaml(path))
@@ -103,10 +103,24 @@ def load(scale: str, data: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: unknown key '{unknown[0]}'", fix=suggestion(unknown[0], KEYS))
     if not plan.get("tables"):
         raise ConfigError(f"{path}: no tables", expected="tables: [NAME, ...]")
-    teachers = plan.get("teachers") or {}
-    plan["teachers"] = {**(teachers.get("all") or {}), **(teachers.get(data) or {})}
-    defaults: dict[str, Any] = {"pools": {}, "settings": {}, "stand_in": None}
+    for kind in ("teachers", "pools"):
+        plan[kind] = _of(plan.get(kind) or {}, data, f"{path}: {kind}")
+    defaults: dict[str, Any] = {"settings": {}, "stand_in": None}
     return dict(filled({name: plan.get(name) or value for name, value in defaults.items()} | plan, data))
+
+
+def _of(groups: Mapping[str, Any], data: str, where: str) -> dict[str, Any]:
+    """What is made for all data sets, and what for this one: folder -> settings.
+
+    Raises:
+        ConfigError: it is not told for whom.
+    """
+    for name, group in groups.items():
+        if not all(isinstance(own, Mapping) for own in (group or {}).values()):
+            expected, found = "{all: {FOLDER: {KEY: VALUE}}}", f"{{{name}: {{KEY: VALUE}}}}"
+            fix = f"say whose '{name}' is: all, or a data set's name, above it"
+            raise ConfigError(where, expected=expected, found=found, fix=fix)
+    return {**(groups.get("all") or {}), **(groups.get(data) or {})}
 
 
 def _tables(plan: Mapping[str, Any], data: str, only: Sequence[str]) -> dict[str, list[str]]:

@@ -89,6 +89,7 @@ def test_settings_reach_the_run_as_they_were_meant() -> None:
         ("table: [smoke]", "unknown key 'table'(?s:.*)did you mean 'tables'"),
         ("teachers: {}", "no tables"),
         ("tables: [smoke]", "no table of this scale has the data set 'toy'"),
+        ("tables: [smoke]\npools: {x: {strategy: lm_free}}", "mine.yaml: pools(?s:.*)say whose 'x' is: all, or"),
     ],
 )
 def test_a_wrong_scale_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -125,7 +126,8 @@ def test_a_name_chooses_tables_that_have_it_and_what_their_rows_need(monkeypatch
 
     assert prepared("as_dfd") == ["teachers/sst2-tiny 24", "teachers/sst2-minilm 24"]
     assert prepared("minilm", "as_dfd") == ["teachers/sst2-minilm 24"]
-    assert prepared("keyword_prompt, as_dfd") == ["teachers/sst2-tiny 24", "pools/sst2-keyword_prompt"]
+    assert prepared("tiny", "keyword_prompt, as_dfd") == ["teachers/sst2-tiny 24", "pools/sst2-keyword_prompt"]
+    assert prepared("minilm", "keyword_prompt") == ["teachers/sst2-minilm 24", "pools/sst2-minilm-keyword_prompt"]
 
 
 def test_an_unknown_scale_is_refused() -> None:
