@@ -15,6 +15,7 @@ from typing import Any, Mapping, Sequence
 from dfkd import pipeline
 from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml
 from dfkd.errors import ConfigError, suggestion
+from dfkd.models.students import registry as students
 from dfkd.report.results import BUDGET, FAILURE
 from dfkd.runs import RunFolder
 
@@ -207,6 +208,7 @@ def _twice(row: object, where: str, declared: bool) -> list[ConfigError]:
 def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list[Cell]:
     cells = []
     shared, seeds = grid.get("settings") or {}, int(grid.get("seeds") or 1)
+    kinds = students.STUDENTS.available()
     for data, data_row in grid["data"].items():
         for student, student_row in grid["students"].items():
             for strategy, strategy_row in grid["strategies"].items():
@@ -214,7 +216,8 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
                 wanted = [int(row.pop("seeds")) for row in rows if "seeds" in row]
                 # of a pool, the strategy that made it is the row's name alone
                 named = {} if any("pool" in row for row in rows) else {"strategy": strategy}
-                settings: dict[str, Any] = {"data": data, **shared, **named}
+                kind = {"student": student} if student in kinds else {}
+                settings: dict[str, Any] = {"data": data, **kind, **shared, **named}
                 for budget in (grid.get("budget") or {}, *(row.pop("budget", None) or {} for row in rows)):
                     settings.update({f"train.{key}": value for key, value in budget.items()})
                 for row in rows:

@@ -119,6 +119,12 @@ def test_a_declared_budget_is_every_runs(grid: Callable[..., Path], toy_teacher:
     assert budgets == {("one", 5, 8, 90), ("two", 6, 8, 90)}
 
 
+def test_a_students_row_is_of_the_kind_that_it_is_called_unless_it_says_otherwise(grid: Callable[..., Path]) -> None:
+    rows = {"bilstm": None, "textcnn": {"student": "bilstm"}, "small": {"student.layers": 1}}
+    kinds = {job.cell.student: job.config.student.name for job in grids.load(str(grid(students=rows)))}
+    assert kinds == {"bilstm": "bilstm", "textcnn": "bilstm", "small": "truncated"}
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
