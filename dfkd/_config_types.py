@@ -170,9 +170,7 @@ class TrainConfig:
         require(self.explode_factor > 1, "train.explode_factor", "above 1", self.explode_factor)
         tokens = self.generated_tokens
         require(tokens is None or tokens >= 1, "train.generated_tokens", "1 or more", tokens)
-        queries = self.teacher_queries
-        enough = queries is None or queries > self.heldout  # the samples set aside are paid for first
-        require(enough, "train.teacher_queries", f"more than train.heldout={self.heldout}", queries)
+        require((self.teacher_queries or 1) >= 1, "train.teacher_queries", "1 or more", self.teacher_queries)
         selectable = self.select == "last" or self.heldout > 0
         require(selectable, "train.heldout", "1 or more for train.select=agreement", self.heldout)
 
@@ -247,6 +245,14 @@ class RunConfig(Settings):
     strategy: ComponentConfig = field(default_factory=lambda: ComponentConfig("random_tokens"))
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        queries, heldout = self.train.teacher_queries, self.train.heldout
+        brings_labels = self.judge is not None or self.strategy.name == "pool"
+        # else the samples set aside are paid for first
+        enough = queries is None or brings_labels or queries > heldout
+        require(enough, "train.teacher_queries", f"more than train.heldout={heldout}", queries)
 
     def run_name(self) -> str:
         """The run's folder below ``runs``: the name given, or one made of data, strategy, student and seed."""

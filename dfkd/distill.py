@@ -23,7 +23,7 @@ from dfkd.budget import Budget
 from dfkd.config import TrainConfig
 from dfkd.errors import TrainingDiverged
 from dfkd.losses import distillation_kl
-from dfkd.models.split import Output
+from dfkd.models.split import logits_of
 from dfkd.models.teacher import Teacher
 from dfkd.pool import Pool
 from dfkd.runs import NOTES, RunFolder, full_disk_reported
@@ -128,12 +128,12 @@ class Distiller:
             return self._finish()
 
     def _one_step(self) -> None:
-        started = time.perf_counter()
+        started, rate = time.perf_counter(), self.budget.learning_rate(self.step)  # of what is spent before the step
         batch, teacher_logits, fresh = self._next_batch()
         losses, student_logits = self._losses(batch, teacher_logits)
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         self._refuse_divergence(sum(values.values()))
-        self._update(sum(losses.values(), torch.zeros((), device=self.accelerator.device)))
+        self._update(sum(losses.values(), torch.zeros((), device=self.accelerator.device)), rate)
         feedback = Feedback(self.step, batch, teacher_logits.detach(), student_logits.detach(), values, fresh)
         self.synthesizer.observe(feedback)
         if fresh and self.pool is not None:
@@ -160,15 +160,14 @@ class Distiller:
         """The loss terms by name, and the student's logits (B, C)."""
         self.student.train()
         with self.accelerator.autocast():
-            output = self.student.from_batch(batch)
-            logits = output.logits if isinstance(output, Output) else output
+            logits = logits_of(self.student.from_batch(batch))
             further = self.synthesizer.student_losses(self.student, batch)
         return {"kd": distillation_kl(logits, teacher_logits, self.config.temperature), **further}, logits.float()
 
-    def _update(self, loss: Tensor) -> None:
+    def _update(self, loss: Tensor, rate: float) -> None:
         """One step of the optimizer."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.learning_rate(self.step)
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if self.config.clip > 0:
@@ -203,7 +202,7 @@ class Distiller:
         record.update(feedback.batch.info)
         if feedback.fresh and self.watch is not None:
             record.update(self.watch.measure(feedback))
-        if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps - 1:
+        if self.step % self.config.evaluate_every == 0 or self._is_last():
             if self.heldout.sizes:
                 record["heldout_agreement"] = self._look_at_heldout()
             self._note()
@@ -218,7 +217,11 @@ class Distiller:
     def _shows_samples(self) -> bool:
         """Whether this fresh batch is the first one since held-out samples were due, or that of the last step."""
         due = self.step // self.config.evaluate_every * self.config.evaluate_every
-        return self.shown < due or self.step == self.config.steps - 1
+        return self.shown < due or self._is_last()
+
+    def _is_last(self) -> bool:
+        """Whether this step, of which the batch is labelled, spends the budget."""
+        return self.step == self.config.steps - 1 or self.budget.queries_spent()
 
     def _log_samples(self, feedback: Feedback, shown: Sequence[str]) -> None:
         batch = feedback.batch
@@ -279,15 +282,14 @@ class Distiller:
 
     def heldout_agreement(self) -> float:
         """Share of the held-out pseudo samples on which student and teacher choose the same class."""
+        training, same, total = self.student.training, 0, 0
         self.student.eval()
-        same = total = 0
         with torch.no_grad():
             for batch, teacher_logits in self.heldout.batches():
-                output = self.student.from_batch(batch)
-                logits = output.logits if isinstance(output, Output) else output
+                logits = logits_of(self.student.from_batch(batch))
                 same += int((logits.argmax(dim=1).cpu() == teacher_logits.argmax(dim=1)).sum())
                 total += len(batch)
-        self.student.train()
+        self.student.train(training)
         return same / total
 
     def _finish(self) -> Outcome:

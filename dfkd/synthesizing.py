@@ -305,7 +305,7 @@ class Maker:
         runs.save_checkpoint(self.folder, self.batches, {
             "samples": self.samples.state_dict(), "synthesizer": self.synthesizer.state_dict(),
             "queries": dict(self.teacher.queries), "dropped": self.duplicates.counts(), "batches": self.batches,
-            "generators": seeding.global_state(), "seconds": self.seconds,
+            "generators": seeding.global_state(), "seconds": self.seconds, "stale": self.stale,
         })
         text_pool.write_facts(self.folder, self._facts(finished=False))
 
@@ -318,6 +318,7 @@ class Maker:
             return
         self.samples.load_state_dict(content["samples"])
         self.batches, self.seconds = content["batches"], content["seconds"]
+        self.stale = content.get("stale", 0) % PATIENCE  # whoever repeats the command after a standstill tries again
         self.synthesizer.load_state_dict(content["synthesizer"])
         self.teacher.queries.update(content["queries"])
         self.duplicates.restore(content["dropped"])
@@ -328,13 +329,17 @@ class Maker:
     def _facts(self, finished: bool) -> dict[str, Any]:
         """The content of ``pool.json``."""
         notes = getattr(self.synthesizer, "notes", None)
-        config = self.parts.config
+        config, queries = self.parts.config, dict(self.teacher.queries)
+        # what a pool among the parts has cost counts as well, as far as it was used
+        queries["train"] += getattr(self.synthesizer, "synthesis_queries", 0)
+        tokens = getattr(self.synthesizer, "generated_tokens", None) or 0
         return {
             "finished": finished, "samples": len(self.samples), "strategy": config.strategy.label,
             "labels": list(config.data.labels), "max_length": config.data.max_length,
             "pair": len(config.data.text) == 2, "teacher_sha256": self.wanted["teacher_sha256"],
-            "queries": dict(self.teacher.queries), "dropped": self.duplicates.counts(), "batches": self.batches,
-            "generated_tokens": getattr(self.synthesizer, "generated_tokens", None) or 0,
-            "seconds": self.seconds, "notes": notes() if notes is not None else None, "config": self.wanted,
+            "queries": queries, "dropped": self.duplicates.counts(), "batches": self.batches,
+            "generated_tokens": tokens + getattr(self.synthesizer, "synthesis_tokens", 0),
+            "seconds": self.seconds + getattr(self.synthesizer, "synthesis_seconds", 0.0),
+            "notes": notes() if notes is not None else None, "config": self.wanted,
             "files": self.samples.state_dict(),
         }

@@ -225,6 +225,28 @@ def test_query_budget_ends_the_run(settings: Callable[..., list[str]]) -> None:
     assert result["steps"] == 6
 
 
+def test_a_run_that_queries_end_looks_at_its_last_step_and_learns_in_it(settings: Callable[..., list[str]]) -> None:
+    more = ("train.steps=50", "train.teacher_queries=64", "train.learning_rate=3e-3", "train.warmup=0")
+    ends = settings("random_tokens", *more, "train.select=agreement", "train.evaluate_every=50", "run=ends")
+    result = run(ends)
+    folder = Path(result["config"]["runs"]) / "ends"
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in metrics if "heldout_agreement" in record] == [0, 5]
+    assert [record["learning_rate"] for record in metrics] == pytest.approx([5e-4 * n for n in (6, 5, 4, 3, 2, 1)])
+    assert result["fidelity"]["agreement"] == max(r["heldout_agreement"] for r in metrics if "heldout_agreement" in r)
+    samples = [json.loads(line)["step"] for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert sorted(set(samples)) == [0, 5]
+
+
+def test_samples_that_bring_labels_may_be_more_than_the_queries(
+    settings: Callable[..., list[str]], toy_pool: Path
+) -> None:
+    few = ("train.teacher_queries=12", "train.steps=50")
+    assert run(settings("random_tokens", *few, f"judge={toy_pool}", "seed=5", "run=judged"))["queries"]["train"] == 16
+    with pytest.raises(ConfigError, match="more than train.heldout=16"):
+        load_config(settings("random_tokens", *few))
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_keywords_that_spend_the_budget_are_an_error_and_no_finished_run(
     settings: Callable[..., list[str]], toy_language_model: Path, mixed: bool

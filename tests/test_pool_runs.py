@@ -336,6 +336,21 @@ def test_a_prompter_without_a_student_is_refused_before_anything_is_loaded(
         make([*kept, *chosen])
 
 
+def test_a_pool_out_of_a_pool_has_cost_what_that_one_did(toy_teacher: Path, toy_pool: Path, tmp_path: Path) -> None:
+    bought = tmp_path / "bought"
+    shutil.copytree(toy_pool, bought)
+    told = json.loads((bought / "pool.json").read_text())
+    told |= {"generated_tokens": 6000, "seconds": 60.0}
+    (bought / "pool.json").write_text(json.dumps(told))
+    half = f"{{strategy: pool, options: {{folder: {bought}, limit: 30}}}}"
+    facts = make([
+        "data=toy", f"teacher={toy_teacher}", "strategy=mixture", f"strategy.parts=[{half}, {{strategy: templated}}]",
+        *FAST, "samples=40", f"out={tmp_path / 'pool'}",
+    ])
+    assert facts["generated_tokens"] == 3000 and 30 < facts["seconds"] < 60
+    assert facts["queries"]["train"] > told["queries"]["train"] / 2
+
+
 # duplicates
 
 def test_duplicates_are_dropped_the_same_and_the_near_ones() -> None:
@@ -360,6 +375,10 @@ def test_a_pool_without_new_texts_stops_and_keeps_what_is_there(given: list[str]
     few = [*given, "strategy.vocabulary=3", "strategy.max_length=2", "near_duplicates=0"]
     with pytest.raises(DfkdError, match="no new texts any more(.|\n)*samples=12 takes the pool as it is"):
         make(few)
+    tried = (text_pool.read_facts(tmp_path / "pool") or {})["batches"]
+    with pytest.raises(DfkdError, match="no new texts any more"):
+        make(few)
+    assert (text_pool.read_facts(tmp_path / "pool") or {})["batches"] == tried + 20  # tried anew
     facts = make(few, samples=12)
     assert facts["finished"] and facts["samples"] == 12 and facts["dropped"]["exact"] > 100
 

@@ -434,6 +434,14 @@ def test_token_kl_by_hand() -> None:
     assert float(token_kl(choice)) == pytest.approx(0.9 * math.log(1.8) + 0.1 * math.log(0.4))
 
 
+def test_normalised_advantages_keep_their_size_however_the_rewards_fade() -> None:
+    learner = Learner(policy(policy="gru"), LearnerOptions(normalise_advantage=True))
+    learner._advantages(torch.linspace(0.05, 0.07, 16))
+    for rewards in (torch.full((16,), 1e-3), torch.linspace(1e-3, 2e-3, 16), torch.linspace(1e-5, 2e-5, 16)):
+        advantages, _ = learner._advantages(rewards)
+        assert float(advantages.square().mean()) == pytest.approx(1.0, rel=1e-3)
+
+
 LEARNER_OPTIONS: dict[str, Any] = {
     "learner": "ppo", "kl_weight": 1.0, "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
     "policy_clip": 1e-8, "epochs": 2, "clip_ratio": 1e-4,

@@ -318,7 +318,7 @@ def test_keywords_follow_the_teachers_classes_when_they_are_swapped(teacher: Tea
 
 
 def test_inversion_decodes_words_of_the_class_more_often_than_of_others(teacher: Teacher) -> None:
-    words = _keywords.whole_words(teacher.tokenizer, 10_000)
+    words = _keywords.whole_words(teacher.tokenizer, 10_000, "")
     options = _keywords.KeywordOptions(inversions=2, candidates=30, keywords=5)
     own, all_ = [], _keywords.word_scores(teacher, words, words, 0, torch.Generator())
     for index in range(3):
@@ -386,10 +386,29 @@ def test_keyword_prompts_name_keywords_and_targets_their_classes(prompter: Calla
     classes = {word: index for index, of_class in enumerate(strategy.keywords) for word, _ in of_class}
     for prompt, target in zip(batch.prompts, batch.targets):
         named = [classes[word] for word in prompt.split(", ")]
-        assert 1 <= len(named) <= 3 and all(target[index] > 0 for index in named)
+        shares = torch.bincount(torch.tensor(named), minlength=len(target)) / len(named)
+        assert 1 <= len(named) <= 3 and torch.equal(target, shares)
     assert {len(prompt.split(", ")) for prompt in batch.prompts} == {1, 2, 3}
     assert any(float(target.max()) < 1 for target in batch.targets)
     assert strategy.generated_tokens == batch.info["generated_tokens"] > 0
+
+
+def test_mix_is_the_probability_of_another_class(prompter: Callable[..., KeywordPrompt]) -> None:
+    strategy = prompter(templates=["{keywords}"], mix=0.5, most=2)
+    strategy.prepare()
+    strategy.keywords = [[_keywords.Keyword(f"{name}{n}", 1.0) for n in range(500)] for name in "abc"]
+    second = [words[1][0] for words in (strategy._prompt(0).split(", ") for _ in range(2000)) if len(words) > 1]
+    shares = {name: second.count(name) / len(second) for name in "abc"}
+    assert shares == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25}, abs=0.06)
+
+
+def test_prompt_agreement_is_with_the_class_that_was_asked_for(
+    prompter: Callable[..., KeywordPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = prompter(templates=["{keywords}"], mix=1.0, most=3)
+    monkeypatch.setattr(strategy, "_classes", lambda n: [2] * n)
+    monkeypatch.setattr(strategy.teacher, "label", lambda batch: torch.tensor([[0.0, 0.0, 9.0]]).expand(len(batch), -1))
+    assert strategy.synthesize(24).info["prompt_agreement"] == 1.0
 
 
 def test_keyword_templates_need_the_domain_they_name(toy_data: DataConfig, toy_language_model: Path) -> None:

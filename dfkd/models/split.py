@@ -25,6 +25,11 @@ class Output(NamedTuple):
     hidden: Tensor
 
 
+def logits_of(answer: Output | Tensor) -> Tensor:
+    """The logits (B, C) of what a student gives: those alone, or with its hidden states."""
+    return answer.logits if isinstance(answer, Output) else answer
+
+
 class _Passthrough(nn.Module):
     """Stands where the embedding block stood and hands on the embeddings that it is given."""
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.losses import soft_cross_entropy
-from dfkd.models.decode import NearestTokens
+from dfkd.models.decode import NearestTokens, whole_word_pieces
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, GuessOptions
-from dfkd.synthesis._words import whole_words
+from dfkd.synthesis._words import NO_WORDS, whole_words
 
 ASKED_AT_ONCE = 256
 CONTEXT_WORDS = 8
@@ -78,7 +78,7 @@ def find_keywords(teacher: Teacher, options: KeywordOptions, generator: torch.Ge
     Raises:
         ConfigError: no word speaks for some class.
     """
-    words = whole_words(teacher.tokenizer, options.common)
+    words = whole_words(teacher.tokenizer, options.common, NO_WORDS)
     candidates = words[: options.candidates * len(teacher.labels)]
     if options.inversions > 0:
         decoded = [decoded_words(teacher, index, words, options, generator) for index in range(len(teacher.labels))]
@@ -123,6 +123,7 @@ def decoded_words(
         guess_share=0.3, min_length=8, max_length=24,
     )
     guesser, nearest = Guesser(teacher, wanted, generator), NearestTokens(teacher.classifier, only_pieces=True)
+    spelt, known = {index: word for word, index in whole_word_pieces(teacher.tokenizer)}, set(words)
     counts: Counter[str] = Counter()
     for _ in range(options.inversions):
         start = guesser.start(64)
@@ -135,18 +136,8 @@ def decoded_words(
         embeddings, _ = guesser.move(start, objective)
         before, after = nearest.ids(start.embeddings), nearest.ids(embeddings)
         moved = start.movable & (before != after)
-        counts.update(teacher.tokenizer.convert_ids_to_tokens(after[moved].tolist()))
-    return _most_frequent(counts, words, options.candidates)
-
-
-def _most_frequent(counts: Counter[str], words: Sequence[str], most: int) -> list[str]:
-    """The most frequent tokens that are whole words, without the marks of their tokenizer."""
-    known, found = set(words), dict[str, None]()
-    for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        word = token.lstrip("Ġ▁").lower()
-        if word in known:
-            found[word] = None
-    return list(found)[:most]
+        counts.update(word for word in map(spelt.get, after[moved].tolist()) if word in known)
+    return sorted(counts, key=lambda word: (-counts[word], word))[: options.candidates]
 
 
 def word_scores(

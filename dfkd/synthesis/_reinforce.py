@@ -31,8 +31,8 @@ class LearnerOptions:
         kl_weight: beta, weight of the KL to the reference in nats a prompt; infinite (``.inf``): the policy stays at
             the reference.
         baseline_momentum: share of the old baseline that stays with each batch.
-        normalise_advantage: divide each batch's advantages by their deviation: then the steps stay as large where the
-            rewards shrink, as they do once the student agrees with the teacher.
+        normalise_advantage: divide each batch's advantages by their root mean square: then the steps stay as large
+            where the rewards shrink, as they do once the student agrees with the teacher.
         policy_rate: AdamW's learning rate; a GRU wants less, such as 3e-4.
         policy_clip: longest gradient; 0: any.
     """
@@ -115,7 +115,7 @@ class Learner:
         self.baseline = momentum * baseline + (1 - momentum) * mean
         advantages = rewards - baseline
         if self.options.normalise_advantage and len(rewards) > 1:
-            advantages = advantages / advantages.std().clamp_min(SMALLEST_DEVIATION)
+            advantages = advantages / advantages.square().mean().sqrt().clamp_min(SMALLEST_DEVIATION)
         return advantages.float().to(self.policy.language.device), {"baseline": baseline}
 
     def _loss(self, choice: Choice, chosen: Tensor, before: Tensor, advantages: Tensor) -> Tensor:

@@ -9,18 +9,25 @@ import torch
 from dfkd.errors import ConfigError
 from dfkd.models.decode import whole_word_pieces
 
+NO_WORDS = "take a strategy without words, such as random_tokens with strategy.source=pieces"
 
-def whole_words(tokenizer: Any, limit: int) -> list[str]:
+
+def whole_words(tokenizer: Any, limit: int, fix: str) -> list[str]:
     """The first ``limit`` whole alphabetic words of the vocabulary, lower-cased, in the vocabulary's order.
 
     Vocabularies are ordered by frequency or by merge, so the first words are the common ones.
+
+    Args:
+        tokenizer: of the teacher.
+        limit: how many at most.
+        fix: what to do where there is none.
 
     Raises:
         ConfigError: the vocabulary has no such word.
     """
     words = list(dict.fromkeys(word for word, _ in whole_word_pieces(tokenizer)))
     if not words:
-        raise ConfigError("the teacher's tokenizer has no whole words", fix="add strategy.source=pieces")
+        raise ConfigError("the teacher's tokenizer has no whole words", fix=fix)
     return words[:limit]
 
 

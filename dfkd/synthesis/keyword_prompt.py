@@ -92,7 +92,7 @@ class KeywordPrompt(Written):
         logits = self.teacher.label(batch).float()
         self.seen = MEMORY * self.seen + (1 - MEMORY) * logits.softmax(dim=1).mean(dim=0).cpu()
         targets = torch.stack([self._shares(draft.prompt) for draft in drafts])
-        asked = (logits.argmax(dim=1).cpu() == targets.argmax(dim=1)).float().mean()
+        asked = (logits.argmax(dim=1).cpu() == torch.tensor([draft.label for draft in drafts])).float().mean()
         info = {**batch.info, "prompt_agreement": float(asked)}
         return replace(batch, targets=targets, teacher_logits=logits, info=info)
 
@@ -115,11 +115,12 @@ class KeywordPrompt(Written):
         classes = [label]
         for _ in range(draw_length(1, self.options.most, self.generator) - 1):
             other = float(torch.rand(1, generator=self.generator)) < self.options.mix
-            classes.append(self._index(len(self.keywords)) if other else label)
-        words = dict.fromkeys(self.keywords[index][self._index(len(self.keywords[index]))].word for index in classes)
+            classes.append((label + 1 + self._index(len(self.keywords) - 1)) % len(self.keywords) if other else label)
+        # no word stands for two classes
+        words = {self.keywords[index][self._index(len(self.keywords[index]))].word: index for index in classes}
         template = self.options.templates[self._index(len(self.options.templates))]
         prompt = template.format(keywords=", ".join(words), domain=self.domain)
-        self.chosen[prompt] = classes
+        self.chosen[prompt] = list(words.values())
         return prompt
 
     def _index(self, size: int) -> int:

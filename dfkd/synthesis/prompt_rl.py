@@ -18,7 +18,7 @@ from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.models.language import load
 from dfkd.models.language.base import LanguageModel
-from dfkd.models.split import Output
+from dfkd.models.split import logits_of
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis import _language
 from dfkd.synthesis._inversion import still
@@ -66,7 +66,8 @@ class PromptRl(Written):
     """Prompter -> prompts -> texts -> teacher and student -> reward -> prompter.
 
     Each batch is written by the prompter as it is. Once the student has answered, the reward of the batch's texts moves
-    the prompter. Texts that are dropped (too few words, duplicates) give no reward.
+    the prompter. Texts that are dropped (too few words, duplicates) give no reward, unless they
+    are taken after all, as nothing better came.
 
     Args:
         teacher: asked by :meth:`score` alone.
@@ -127,8 +128,7 @@ class PromptRl(Written):
         drafts = self._drafts(tokens)
         batch, _ = self.writer.write(range(len(drafts)), lambda places: [drafts[place] for place in places])
         with torch.no_grad(), still(self.student):
-            student = self.student.from_batch(batch)
-        logits = student.logits if isinstance(student, Output) else student
+            logits = logits_of(self.student.from_batch(batch))
         rewards: numpy.ndarray = self.reward(tokens, self.teacher.label(batch), logits).numpy()
         return rewards
 

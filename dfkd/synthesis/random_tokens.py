@@ -86,7 +86,7 @@ def build(options: Options, context: Context) -> RandomTokens:
     """Random texts from the teacher's vocabulary."""
     tokenizer = context.teacher.tokenizer
     if options.source == "words":
-        words = whole_words(tokenizer, options.vocabulary)
+        words = whole_words(tokenizer, options.vocabulary, "add strategy.source=pieces")
         size, join = len(words), lambda indices: " ".join(words[i] for i in indices)
     else:
         ids = pieces(tokenizer)
