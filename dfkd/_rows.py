@@ -6,7 +6,7 @@ from typing import Any, Mapping, Sequence
 
 from dfkd.batch import Text
 from dfkd.config import DataConfig
-from dfkd.errors import ConfigError
+from dfkd.errors import ConfigError, refuse
 
 LINE_BREAK = "<br />"
 
@@ -31,8 +31,7 @@ def texts_and_labels(
     checks = [_text_problem(name, rows, column, columns[column]) for column in text]
     checks.append(_label_problem(name, rows, raw_labels, indices, config.labels))
     problems = [problem for problem in checks if problem is not None]
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     cleaned = [[_clean(part[row], config) for row in rows] for part in parts]
     texts = cleaned[0] if len(cleaned) == 1 else list(zip(*cleaned))
     return tuple(texts), tuple(indices[_raw(raw_labels[row])] for row in rows)

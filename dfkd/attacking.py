@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping, Sequence
 from dfkd import config as configs
 from dfkd import finished, runs, teaching
 from dfkd.config import RunConfig
-from dfkd.errors import ConfigError, suggestion
+from dfkd.errors import ConfigError, noting, suggestion
 from dfkd.evaluate.predict import judged_items
 from dfkd.models import device, sources
 from dfkd.models.preflight import class_order
@@ -113,15 +113,11 @@ def plan(folder: Path, overrides: Sequence[str], names: Sequence[str], settings:
     attacks: dict[str, Any] = {}
     column = 0
     for name in dict.fromkeys(names):
-        try:
+        with noting(problems):
             attacks[name] = registry.options(name, of_attacks.get(name, {}))
             registry.check(name, attacks[name])
-        except ConfigError as error:
-            problems.append(error)
-    try:
+    with noting(problems):
         column = _column(config, settings.column)
-    except ConfigError as error:
-        problems.append(error)
     if problems or task is None:
         raise ConfigError.joined(problems)
     anew = any(override.startswith("data.max_length=") for override in of_run)

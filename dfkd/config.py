@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from dfkd._config_types import (
     ComponentConfig, DataConfig, EvaluateConfig, RunConfig, Settings, TeacherConfig, TrainConfig, require, typed,
 )
-from dfkd.errors import ConfigError, suggestion
+from dfkd.errors import ConfigError, noting, refuse, suggestion
 
 __all__ = [
     "ComponentConfig", "DataConfig", "EvaluateConfig", "RunConfig", "Settings", "TeacherConfig", "TrainConfig",
@@ -129,8 +129,7 @@ def load(overrides: Sequence[str], check_options: OptionsCheck | None = None) ->
     for name in ("student", "strategy"):
         built[name] = ComponentConfig(**sections[name])
         problems += check_options(name, sections[name]) if check_options else []
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     assert settings is not None
     return RunConfig(**dataclasses.asdict(settings), **built)
 
@@ -157,8 +156,7 @@ def load_data(values: Mapping[str, Any]) -> DataConfig:
     if not values:
         raise _no_data()
     data, problems = typed(DataConfig, _data_values(values, {}), "data.")
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     assert data is not None
     return data
 
@@ -170,15 +168,13 @@ def load_teacher(overrides: Sequence[str]) -> tuple[DataConfig, TeacherConfig]:
         ConfigError: lists every problem found.
     """
     given = parse_overrides(overrides)
-    problems, data = [], None
-    try:
+    problems: list[ConfigError] = []
+    data = None
+    with noting(problems):
         data = load_data(_under(given, "data"))
-    except ConfigError as error:
-        problems.append(error)
     own = {key: value for key, value in given.items() if key.split(".")[0] != "data"}
     config, found = typed(TeacherConfig, own)
-    if problems + found:
-        raise ConfigError.joined(problems + found)
+    refuse(problems + found)
     assert data is not None and config is not None
     return data, config
 

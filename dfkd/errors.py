@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 
 class DfkdError(Exception):
@@ -41,6 +42,30 @@ class ConfigError(DfkdError):
             return problems[0]
         listed = "\n".join(f"{i}. {problem}" for i, problem in enumerate(problems, 1))
         return cls(f"{len(problems)} problems:\n{listed}")
+
+
+@contextmanager
+def noting(problems: list[ConfigError]) -> Iterator[None]:
+    """Note the error of a check in the ``with`` block, so that the checks after it are made as well.
+
+    Args:
+        problems: where it is put; :func:`refuse` tells all of them.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        problems.append(error)
+
+
+def refuse(problems: Iterable[ConfigError]) -> None:
+    """Tell of all problems in one error, of equal ones once; without any nothing happens.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    told = list({str(problem): problem for problem in problems}.values())
+    if told:
+        raise ConfigError.joined(told)
 
 
 class DataFreeError(ConfigError):

@@ -11,7 +11,7 @@ from dfkd import config as configs
 from dfkd import runs, tasks, teaching
 from dfkd.batch import Text
 from dfkd.config import RunConfig
-from dfkd.errors import ConfigError
+from dfkd.errors import ConfigError, noting
 from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
 from dfkd.models import device, sources
@@ -149,16 +149,12 @@ def setting(folder: Path, config: RunConfig) -> tuple[Task | None, list[ConfigEr
     """
     problems: list[ConfigError] = []
     task = None
-    try:
+    with noting(problems):
         task = tasks.load(config.data, access_log(folder))
         task.fingerprint("test")  # reads and checks the rows; hands out nothing
-    except ConfigError as error:
-        problems.append(error)
-    try:
+    with noting(problems):
         device.check_device(config.device)
         check_teacher(folder, config)
-    except ConfigError as error:
-        problems.append(error)
     return task, problems
 
 

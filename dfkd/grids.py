@@ -14,7 +14,7 @@ from typing import Any, Mapping, Sequence
 
 from dfkd import pipeline
 from dfkd.config import RunConfig, find_yaml, parse_overrides, read_yaml
-from dfkd.errors import ConfigError, suggestion
+from dfkd.errors import ConfigError, refuse, suggestion
 from dfkd.models.students import registry as students
 from dfkd.report.results import BUDGET, FAILURE
 from dfkd.runs import RunFolder
@@ -93,8 +93,7 @@ def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) ->
             problems += [ConfigError(f"{cell}: {error}")] if cell.seed == 0 else []
             continue
         jobs.append(Job(cell, replace(checked[row], seed=cell.seed, run=cell.run)))
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     _require_equal_budgets(jobs)
     return jobs
 
@@ -146,8 +145,7 @@ def _check(grid: Mapping[str, Any], path: Path) -> None:
             problems += _row_problems(kind, row, f"{path}: {kind}.{name}", "budget" in grid)
     problems += _seed_problems(grid.get("seeds"), f"{path}: seeds")
     problems += _twice(grid.get("settings"), f"{path}: settings", "budget" in grid)
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
 
 
 def _row_problems(kind: str, row: object, where: str, declared: bool) -> list[ConfigError]:

@@ -19,7 +19,7 @@ from dfkd import identity, runs, scoring, seeding, tasks, teaching, tracking
 from dfkd.config import RunConfig
 from dfkd.distill import Distiller, Outcome, kept_at
 from dfkd.doors import AccessLog, Parts, corpus_door, strategy_facts, synthesis_context
-from dfkd.errors import Alarmed, ConfigError
+from dfkd.errors import Alarmed, ConfigError, noting, refuse
 from dfkd.models import device, sources
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import Facts, StudentContext
@@ -90,20 +90,16 @@ def preflight(
     student_options = students.STUDENTS.options(config.student.name, config.student.options)
     problems: list[ConfigError] = []
     task: Task | None = None
-    try:
+    with noting(problems):
         task = tasks.load(config.data, log, scored)
         for split in _splits_needed(task, strategy_options):
             task.fingerprint(split)  # reads and checks the rows; hands out nothing
-    except ConfigError as error:
-        problems.append(error)
     corpus = corpus_door(task, config.strategy.name)
-    try:
+    with noting(problems):
         facts = strategy_facts(config, corpus)
         registry.check(config.strategy.name, strategy_options, facts)
         judges.check(config, facts)
-    except ConfigError as error:
-        problems.append(error)
-    try:
+    with noting(problems):
         device.check_device(config.device)
         teaching.check_teacher(config)
         model = sources.load_config(config.teacher, config.trust_remote_code)
@@ -112,15 +108,10 @@ def preflight(
             given = Facts(model, reads, config.data.max_length, remedy)
             students.check(config.student.name, student_options, given)
             runs.require_disk(Path(config.runs), disk_needed(config, model, strategy_options.injects))
-    except ConfigError as error:
-        problems.append(error)
-    try:
+    with noting(problems):
         if config.tracking is not None:
             tracking.find(config.tracking)
-    except ConfigError as error:
-        problems.append(error)
-    if problems:  # strategy and student may both have found that the teacher cannot be split
-        raise ConfigError.joined(list({str(problem): problem for problem in problems}.values()))
+    refuse(problems)
     assert task is not None
     return Parts(config, task, strategy_options, student_options, corpus)
 

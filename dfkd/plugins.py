@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Mapping
 
 from dfkd import config
-from dfkd.errors import ConfigError, suggestion
+from dfkd.errors import ConfigError, refuse, suggestion
 
 NOT_COMPONENTS = ("base", "registry")
 ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -64,8 +64,7 @@ class Plugins:
             ConfigError: lists every unknown option and wrong value.
         """
         options, problems = config.typed(self.module(name).Options, values, f"{self.kind}.")
-        if problems:
-            raise ConfigError.joined(problems)
+        refuse(problems)
         return options
 
     def problems(self, name: str, values: Mapping[str, Any]) -> list[ConfigError]:

@@ -16,7 +16,7 @@ from dfkd.batch import PseudoBatch
 from dfkd.config import RunConfig, require
 from dfkd.doors import Parts, synthesis_context, teacher_fingerprint
 from dfkd.duplicates import Duplicates
-from dfkd.errors import ConfigError, DfkdError, suggestion
+from dfkd.errors import ConfigError, DfkdError, noting, refuse, suggestion
 from dfkd.models import device
 from dfkd.models.teacher import Teacher
 from dfkd.pool_watch import LOGS, PoolWatch
@@ -71,13 +71,10 @@ def load_config(overrides: Sequence[str]) -> tuple[PoolSettings, RunConfig]:
     ]
     settings, found = configs.typed(PoolSettings, {key: value for key, value in given.items() if key in own})
     config: RunConfig | None = None
-    try:
+    with noting(problems):
         rest = [text for text in overrides if text.partition("=")[0].partition(".")[0] in shared]
         config = pipeline.load_config(rest)
-    except ConfigError as error:
-        problems.append(error)
-    if problems + found:
-        raise ConfigError.joined(problems + found)
+    refuse(problems + found)
     assert settings is not None and config is not None
     return settings, config
 

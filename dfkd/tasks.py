@@ -18,7 +18,7 @@ from dfkd._reading import FileSource, HubSource, Source
 from dfkd._rows import texts_and_labels
 from dfkd.batch import Text
 from dfkd.config import DataConfig
-from dfkd.errors import ConfigError, DataFreeError, suggestion
+from dfkd.errors import ConfigError, DataFreeError, noting, refuse, suggestion
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -83,8 +83,7 @@ class Task:
                 _check_columns(source, self.config)
             except ConfigError as error:
                 problems[str(error)] = error  # two splits of one source may share a problem
-        if problems:
-            raise ConfigError.joined(list(problems.values()))
+        refuse(problems.values())
 
     def fingerprint(self, split: str) -> str:
         """The sha256 of the split's texts and labels; reads and checks the split, and hands nothing out.
@@ -249,19 +248,16 @@ def _sources(config: DataConfig) -> dict[str, Source]:
             if split not in ALLOWED:
                 raise ConfigError(f"data.{name}: unknown split '{split}'", fix=suggestion(split, ALLOWED))
     files: dict[str, Source] = {}
-    problems = []
+    problems: list[ConfigError] = []
     for split, reference in config.files.items():
-        try:
+        with noting(problems):
             files[split] = FileSource(_find(reference, config.folder), split)
-        except ConfigError as error:
-            problems.append(error)
     usable = "train" in files and not problems
     if config.hub and (config.source == "hub" or (config.source == "auto" and not usable)):
         splits = config.hub_splits or {split: split for split in (("train",) if config.holdout else ALLOWED)}
         missing = () if usable else tuple(config.files.values())
         return {our: HubSource(config.hub, config.hub_config, name, missing) for our, name in splits.items()}
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     if not files and config.source == "auto":
         return {}  # a teacher and nothing else: fidelity alone can be told
     if not files or config.source == "hub":

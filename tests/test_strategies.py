@@ -255,7 +255,7 @@ def test_l_mask_without_an_adversary_and_an_adversary_without_l_mask_are_no_trap
 
 def test_random_words_are_uniform_over_words_and_lengths(bench: Bench) -> None:
     batch = bench.build("random_tokens", max_length=10, vocabulary=20).synthesize(3000)
-    words = whole_words(bench.teacher.tokenizer, 20, "")
+    words = whole_words(bench.teacher.tokenizer, 20)
     counts = collections.Counter(word for text in batch.texts or () for word in str(text).split())
     lengths = collections.Counter(len(str(text).split()) for text in batch.texts or ())
     assert set(counts) == set(words) and set(lengths) == set(range(1, 11))
@@ -265,7 +265,7 @@ def test_random_words_are_uniform_over_words_and_lengths(bench: Bench) -> None:
 
 
 def test_random_words_are_words(bench: Bench) -> None:
-    words = whole_words(bench.teacher.tokenizer, 10_000, "")
+    words = whole_words(bench.teacher.tokenizer, 10_000)
     assert "people" in words and not any("#" in word or "[" in word for word in words)
 
 

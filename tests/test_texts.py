@@ -318,7 +318,7 @@ def test_keywords_follow_the_teachers_classes_when_they_are_swapped(teacher: Tea
 
 
 def test_inversion_decodes_words_of_the_class_more_often_than_of_others(teacher: Teacher) -> None:
-    words = _keywords.whole_words(teacher.tokenizer, 10_000, "")
+    words = _keywords.whole_words(teacher.tokenizer, 10_000)
     options = _keywords.KeywordOptions(inversions=2, candidates=30, keywords=5)
     own, all_ = [], _keywords.word_scores(teacher, words, words, 0, torch.Generator())
     for index in range(3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from dfkd import config
-from dfkd.errors import ConfigError
+from dfkd.errors import refuse
 from dfkd.plugins import Plugins
 from dfkd.robustness.base import Attack, Context
 
@@ -19,8 +19,7 @@ def options(name: str, values: Mapping[str, Any]) -> Any:
         ConfigError: there is no such attack; or lists every unknown option and wrong value.
     """
     typed, problems = config.typed(ATTACKS.module(name).Options, values, f"{name}.")
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     return typed
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Mapping, Protocol
 
-from dfkd.errors import ConfigError, suggestion
+from dfkd.errors import ConfigError, noting, suggestion
 
 FIXED = {
     "data": "another task", "teacher": "another task", "teacher_labels": "another task",
@@ -86,13 +86,11 @@ def _label(value: object) -> str:
 def read_space(given: Mapping[str, Any]) -> tuple[dict[str, Dimension], list[ConfigError]]:
     """The dimensions of a YAML, and what is wrong with them."""
     space: dict[str, Dimension] = {}
-    problems = []
+    problems: list[ConfigError] = []
     for key, value in given.items():
-        try:
+        with noting(problems):
             _require_free(str(key))
             space[str(key)] = _read(str(key), value)
-        except ConfigError as error:
-            problems.append(error)
     return space, problems
 
 

@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from dfkd import pipeline, runs, workers
 from dfkd.compare import Watcher
-from dfkd.errors import Alarmed, ConfigError, DfkdError, TrainingDiverged
+from dfkd.errors import Alarmed, ConfigError, DfkdError, TrainingDiverged, refuse
 from dfkd.pipeline import Listeners
 from dfkd.runs import RunFolder
 from dfkd.sweeping import study as studies
@@ -190,8 +190,7 @@ def _require_fit(sweep: Sweep) -> None:
             pipeline.preflight(config, scored=False)
         except ConfigError as error:
             problems.setdefault(str(error), error)
-    if problems:
-        raise ConfigError.joined(list(problems.values()))
+    refuse(problems.values())
 
 
 def tell(sweep: Sweep, study: Study, watcher: Watcher, processes: int = 1) -> None:

@@ -18,7 +18,7 @@ from dfkd.losses import soft_cross_entropy
 from dfkd.models.decode import NearestTokens, whole_word_pieces
 from dfkd.models.teacher import Teacher
 from dfkd.synthesis._guess import Guesser, GuessOptions
-from dfkd.synthesis._words import NO_WORDS, whole_words
+from dfkd.synthesis._words import whole_words
 
 ASKED_AT_ONCE = 256
 CONTEXT_WORDS = 8
@@ -78,7 +78,7 @@ def find_keywords(teacher: Teacher, options: KeywordOptions, generator: torch.Ge
     Raises:
         ConfigError: no word speaks for some class.
     """
-    words = whole_words(teacher.tokenizer, options.common, NO_WORDS)
+    words = whole_words(teacher.tokenizer, options.common)
     candidates = words[: options.candidates * len(teacher.labels)]
     if options.inversions > 0:
         decoded = [decoded_words(teacher, index, words, options, generator) for index in range(len(teacher.labels))]

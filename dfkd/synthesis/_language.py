@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, ClassVar, Literal, Mapping, Optional
 
 from dfkd.config import require
-from dfkd.errors import ConfigError
+from dfkd.errors import ConfigError, noting, refuse
 from dfkd.models.language import engines, load
 from dfkd.models.language._tokens import special_tokens
 from dfkd.models.language.base import Sampling
@@ -132,7 +132,7 @@ def check(options: LanguageOptions, facts: Facts) -> None:
     Raises:
         ConfigError: lists every problem found.
     """
-    problems = []
+    problems: list[ConfigError] = []
     tokens = LONGEST_PROMPT + options.sampling(facts.max_length).max_new_tokens
     asked: tuple[Callable[[], Any], ...] = (
         lambda: refuse_pairs(facts.pair), lambda: engines.check(options.engine),
@@ -140,12 +140,9 @@ def check(options: LanguageOptions, facts: Facts) -> None:
         lambda: load.check(options.model, facts.trust_remote_code, tokens),
     )
     for ask in asked:
-        try:
+        with noting(problems):
             ask()
-        except ConfigError as error:
-            problems.append(error)
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
 
 
 def opening_of(options: LanguageOptions, prompts: Mapping[str, Any]) -> str | None:

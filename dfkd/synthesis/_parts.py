@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from dfkd.errors import ConfigError, suggestion
+from dfkd.errors import ConfigError, noting, refuse, suggestion
 from dfkd.synthesis import registry
 
 KEYS = ("strategy", "weight", "from", "until", "options")
@@ -46,13 +46,10 @@ def read_parts(values: Sequence[Any]) -> list[Part]:
     parts: list[Part] = []
     problems: list[ConfigError] = []
     for number, value in enumerate(values, 1):
-        try:
+        with noting(problems):
             parts.append(_read(value, f"strategy.parts, part {number}", [part.strategy for part in parts]))
-        except ConfigError as error:
-            problems.append(error)
     problems = problems or _gaps(parts)
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
     return parts
 
 

@@ -12,7 +12,7 @@ from dfkd.models.decode import whole_word_pieces
 NO_WORDS = "take a strategy without words, such as random_tokens with strategy.source=pieces"
 
 
-def whole_words(tokenizer: Any, limit: int, fix: str) -> list[str]:
+def whole_words(tokenizer: Any, limit: int, fix: str = NO_WORDS) -> list[str]:
     """The first ``limit`` whole alphabetic words of the vocabulary, lower-cased, in the vocabulary's order.
 
     Vocabularies are ordered by frequency or by merge, so the first words are the common ones.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dfkd import seeding
 from dfkd.batch import Feedback, PseudoBatch
-from dfkd.errors import ConfigError
+from dfkd.errors import ConfigError, noting, refuse
 from dfkd.models.students.base import Student
 from dfkd.synthesis import registry
 from dfkd.synthesis._parts import Part, read_parts
@@ -223,14 +223,11 @@ def check(options: Options, facts: Facts) -> None:
     Raises:
         ConfigError: lists the problems of all parts.
     """
-    problems = []
+    problems: list[ConfigError] = []
     for part in read_parts(options.parts):
-        try:
+        with noting(problems):
             registry.check(part.strategy, part.options, facts)
-        except ConfigError as error:
-            problems.append(error)
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
 
 
 def build(options: Options, context: Context) -> Mixture:

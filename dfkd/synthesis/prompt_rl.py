@@ -15,7 +15,7 @@ from torch import Tensor
 from dfkd import seeding
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import require
-from dfkd.errors import ConfigError
+from dfkd.errors import ConfigError, noting, refuse
 from dfkd.models.language import load
 from dfkd.models.language.base import LanguageModel
 from dfkd.models.split import logits_of
@@ -170,12 +170,9 @@ def check(options: Options, facts: Facts) -> None:
         ConfigError: lists what is missing: a package, the language model, its engine, or single texts.
     """
     problems = missing_packages(options.policy)
-    try:
+    with noting(problems):
         _language.check(options, facts)
-    except ConfigError as error:
-        problems.append(error)
-    if problems:
-        raise ConfigError.joined(problems)
+    refuse(problems)
 
 
 def missing_packages(policy: str) -> list[ConfigError]:
@@ -193,8 +190,7 @@ def build(options: Options, context: Context) -> PromptRl:
         ConfigError: as :func:`check`; or another strategy of the run has adapters on the language model already.
     """
     missing = missing_packages(options.policy)
-    if missing:
-        raise ConfigError.joined(missing)
+    refuse(missing)
     source = _language.content_generator(options, context)
     writer = Writer(source, options.filters(), context.generator, options.with_prompt)
     policy = build_policy(_policy_model(options, context), options, context.generator, source.start)

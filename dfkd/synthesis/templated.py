@@ -13,7 +13,7 @@ from dfkd.config import require
 from dfkd.errors import ConfigError
 from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._templates import domain_of, places
-from dfkd.synthesis._words import NO_WORDS, draw_length, whole_words
+from dfkd.synthesis._words import draw_length, whole_words
 from dfkd.synthesis.base import Context, Facts, Silent
 
 PLACES = ("label", "words", "domain")
@@ -146,5 +146,5 @@ def build(options: Options, context: Context) -> Templated:
     """
     domain = domain_of(options.templates, context.prompts)
     phrases = class_phrases(context.teacher.labels, context.prompts, options.label_words)
-    words = whole_words(context.teacher.tokenizer, options.vocabulary, NO_WORDS)
+    words = whole_words(context.teacher.tokenizer, options.vocabulary)
     return Templated(phrases, words, domain, options, context.pair, context.generator)
