@@ -168,9 +168,9 @@ class TrainConfig:
         require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
         require(0 <= self.replay_share < 1, "train.replay_share", "a share in [0, 1)", self.replay_share)
         require(self.explode_factor > 1, "train.explode_factor", "above 1", self.explode_factor)
-        tokens = self.generated_tokens
-        require(tokens is None or tokens >= 1, "train.generated_tokens", "1 or more", tokens)
-        require((self.teacher_queries or 1) >= 1, "train.teacher_queries", "1 or more", self.teacher_queries)
+        for name in ("generated_tokens", "teacher_queries"):
+            budget = getattr(self, name)
+            require(budget is None or budget >= 1, f"train.{name}", "1 or more", budget)
         selectable = self.select == "last" or self.heldout > 0
         require(selectable, "train.heldout", "1 or more for train.select=agreement", self.heldout)
 

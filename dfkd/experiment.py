@@ -116,7 +116,7 @@ def _of(groups: Mapping[str, Any], data: str, where: str) -> dict[str, Any]:
         ConfigError: it is not told for whom.
     """
     for name, group in groups.items():
-        if not all(isinstance(own, Mapping) for own in (group or {}).values()):
+        if group and not (isinstance(group, Mapping) and all(isinstance(own, Mapping) for own in group.values())):
             expected, found = "{all: {FOLDER: {KEY: VALUE}}}", f"{{{name}: {{KEY: VALUE}}}}"
             fix = f"say whose '{name}' is: all, or a data set's name, above it"
             raise ConfigError(where, expected=expected, found=found, fix=fix)

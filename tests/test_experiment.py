@@ -89,6 +89,7 @@ def test_settings_reach_the_run_as_they_were_meant() -> None:
         ("table: [smoke]", "unknown key 'table'(?s:.*)did you mean 'tables'"),
         ("teachers: {}", "no tables"),
         ("tables: [smoke]", "no table of this scale has the data set 'toy'"),
+        ("tables: [smoke]\nteachers: {all: x}", "mine.yaml: teachers(?s:.*)say whose 'all' is"),
         ("tables: [smoke]\npools: {x: {strategy: lm_free}}", "mine.yaml: pools(?s:.*)say whose 'x' is: all, or"),
     ],
 )
