@@ -541,11 +541,12 @@ def test_the_commands_of_the_page_on_reproduction_work(
     commands = [shlex.split(line, comments=True) for line in found]
     assert len(commands) >= 6
     for name in ("as_dfd", "random_tokens"):
-        keep(tmp_path / "results", made(name, 0.8, student="2 fresh layers").content)
+        for folder in ("results", "my_results"):
+            keep(tmp_path / folder, made(name, 0.8, student="2 fresh layers").content)
     monkeypatch.chdir(tmp_path)
     for command in {tuple(words): words for words in commands}.values():
         run(monkeypatch, *command[1:])
-    assert "## g" in Path("docs/results.md").read_text() and "no reproduction" in capsys.readouterr().out
+    assert "## g" in Path("my_results.md").read_text() and "no reproduction" in capsys.readouterr().out
 
 
 def test_an_unknown_paper_is_called_one() -> None:
