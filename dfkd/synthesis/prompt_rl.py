@@ -66,8 +66,8 @@ class PromptRl(Written):
     """Prompter -> prompts -> texts -> teacher and student -> reward -> prompter.
 
     Each batch is written by the prompter as it is. Once the student has answered, the reward of the batch's texts moves
-    the prompter. Texts that are dropped (too few words, duplicates) give no reward, unless they
-    are taken after all, as nothing better came.
+    the prompter. Texts that are dropped (too few words, duplicates) give no reward, unless they are taken
+    after all because nothing better came.
 
     Args:
         teacher: asked by :meth:`score` alone.
