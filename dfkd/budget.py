@@ -8,7 +8,7 @@ from typing import Any
 from dfkd.config import TrainConfig
 from dfkd.errors import ConfigError
 from dfkd.models.teacher import Teacher
-from dfkd.synthesis.base import Synthesizer
+from dfkd.synthesis.base import Synthesizer, pool_cost
 
 
 class Budget:
@@ -63,7 +63,7 @@ class Budget:
     @property
     def queries(self) -> int:
         """Sequences sent through the teacher for this student, those of the pool that it learns from included."""
-        return int(getattr(self.synthesizer, "synthesis_queries", 0) + self.asked)
+        return pool_cost(self.synthesizer).queries + self.asked
 
     @property
     def tokens_drawn(self) -> int:
@@ -72,7 +72,7 @@ class Budget:
 
     @property
     def _pool_tokens(self) -> int:
-        return int(getattr(self.synthesizer, "synthesis_tokens", 0))
+        return pool_cost(self.synthesizer).tokens
 
     @property
     def _generated(self) -> int:

@@ -29,6 +29,7 @@ from dfkd.quality.diagnostics import Diagnostics
 from dfkd.quality.rules import makers_of
 from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
+from dfkd.synthesis.base import pool_cost
 from dfkd.tasks import Task
 
 
@@ -182,10 +183,10 @@ def _work(
         "heldout": outcome.heldout_seconds, "train": _training_seconds(folder),
         "evaluate": time.perf_counter() - trained,
     }
-    made = getattr(distiller.synthesizer, "synthesis_queries", 0)
-    if made:  # a pool's samples were paid for when it was made, once for all its students
-        result["queries"]["synthesis"] = made
-        result["seconds"]["synthesis"] = getattr(distiller.synthesizer, "synthesis_seconds", 0.0)
+    made = pool_cost(distiller.synthesizer)
+    if made.queries:  # a pool's samples were paid for when it was made, once for all its students
+        result["queries"]["synthesis"] = made.queries
+        result["seconds"]["synthesis"] = made.seconds
     result["generated_tokens"] = distiller.budget.tokens_drawn
     result["fresh_samples"] = runs.fresh_samples(folder.read_log("metrics"))
     if parts.strategy_options.injects == "embeddings":

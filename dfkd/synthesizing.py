@@ -22,7 +22,7 @@ from dfkd.models.teacher import Teacher
 from dfkd.pool_watch import LOGS, PoolWatch
 from dfkd.quality.rules import makers_of
 from dfkd.synthesis import registry
-from dfkd.synthesis.base import Synthesizer, learns_from_student
+from dfkd.synthesis.base import Synthesizer, learns_from_student, pool_cost
 
 Progress = Callable[[int, int], None]
 PATIENCE = 20  # batches in a row without a new text
@@ -326,17 +326,15 @@ class Maker:
     def _facts(self, finished: bool) -> dict[str, Any]:
         """The content of ``pool.json``."""
         notes = getattr(self.synthesizer, "notes", None)
-        config, queries = self.parts.config, dict(self.teacher.queries)
-        # what a pool among the parts has cost counts as well, as far as it was used
-        queries["train"] += getattr(self.synthesizer, "synthesis_queries", 0)
+        config, queries, bought = self.parts.config, dict(self.teacher.queries), pool_cost(self.synthesizer)
+        queries["train"] += bought.queries  # what a pool among the parts has cost counts as well
         tokens = getattr(self.synthesizer, "generated_tokens", None) or 0
         return {
             "finished": finished, "samples": len(self.samples), "strategy": config.strategy.label,
             "labels": list(config.data.labels), "max_length": config.data.max_length,
             "pair": len(config.data.text) == 2, "teacher_sha256": self.wanted["teacher_sha256"],
             "queries": queries, "dropped": self.duplicates.counts(), "batches": self.batches,
-            "generated_tokens": tokens + getattr(self.synthesizer, "synthesis_tokens", 0),
-            "seconds": self.seconds + getattr(self.synthesizer, "synthesis_seconds", 0.0),
+            "generated_tokens": tokens + bought.tokens, "seconds": self.seconds + bought.seconds,
             "notes": notes() if notes is not None else None, "config": self.wanted,
             "files": self.samples.state_dict(),
         }

@@ -156,6 +156,29 @@ def test_a_pool_goes_on_to_the_same_bytes(given: list[str], tmp_path: Path, at: 
     assert logs[0] == logs[1] and len(logs[0].splitlines()) == 5
 
 
+def test_batches_without_a_new_text_are_counted_across_an_interruption(given: list[str], tmp_path: Path) -> None:
+    few = [*given, "strategy.vocabulary=3", "strategy.max_length=1", "near_duplicates=0", "checkpoint_every=1"]
+
+    def batches(**changed: Any) -> int:
+        with pytest.raises(DfkdError, match="no new texts any more"):
+            make(few, **changed)
+        facts = text_pool.read_facts(Path(changed.get("out", tmp_path / "pool")))
+        assert facts is not None
+        return int(facts["batches"])
+
+    whole = batches(out=tmp_path / "whole")
+    settings, config = synthesizing.load_config(few)
+    calls = iter(range(100))
+
+    def interrupt(done: int, total: int) -> None:
+        if next(calls) == whole - 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesizing.synthesize(settings, config, interrupt)
+    assert batches() == whole
+
+
 def killed_pool(overrides: list[str], batches: int) -> int:
     """Make a pool in a forked process that kills itself with SIGKILL before its batch; the signal that ended it."""
     calls, honest = iter(range(batches + 1)), RandomTokens.synthesize

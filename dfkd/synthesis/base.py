@@ -14,7 +14,7 @@ lacks to make texts for students with embeddings of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Mapping, Optional, Protocol, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,26 @@ class Silent:
     def parameters(self) -> Iterable[nn.Parameter]:
         """No parameters."""
         return ()
+
+
+class PoolCost(NamedTuple):
+    """What the making of the pools cost that a strategy draws from, as far as their samples are used.
+
+    Args:
+        queries: sequences sent through the teacher.
+        tokens: that a language model drew.
+        seconds: that it took.
+    """
+
+    queries: int
+    tokens: int
+    seconds: float
+
+
+def pool_cost(synthesizer: Any) -> PoolCost:
+    """The pools' cost of a strategy that has ``synthesis_queries``, ``_tokens`` and ``_seconds``; nothing of others."""
+    queries, tokens, seconds = (getattr(synthesizer, f"synthesis_{of}", 0) for of in PoolCost._fields)
+    return PoolCost(int(queries), int(tokens), float(seconds))
 
 
 def learns_from_student(synthesizer: Any) -> bool:
