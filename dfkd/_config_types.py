@@ -115,9 +115,11 @@ class TrainConfig:
         teacher_queries: budget in sequences sent through the teacher, those of a pool's making included; a pool that
             has cost more is refused. ``None``: no limit.
         generated_tokens: budget in tokens that a language model draws, prompts and dropped texts included. It lasts to
-            the last step: while more of it is spent than of the steps, the student goes on with replayed samples, in a
-            mixture with those of all parts. Held-out texts count; a pool that has cost more is refused. ``None``: no
-            limit.
+            the last step, or to ``generated_until``: while more of it is spent than of the steps, the student goes on
+            with replayed samples, in a mixture with those of all parts. Held-out texts count; a pool that has cost
+            more is refused. ``None``: no limit.
+        generated_until: share of the training over which that budget is spread: with 0.5 twice as much is written in
+            the first half, and the second half replays it.
         batch_size: B, samples a step.
         learning_rate: AdamW's, at the top of the schedule.
         weight_decay: AdamW's, on matrices (not on biases and LayerNorms).
@@ -142,6 +144,7 @@ class TrainConfig:
     steps: int = 600
     teacher_queries: Optional[int] = None
     generated_tokens: Optional[int] = None
+    generated_until: float = 1.0
     batch_size: int = 64
     learning_rate: float = 3e-4
     weight_decay: float = 0.01
@@ -167,6 +170,7 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
         require(0 <= self.replay_share < 1, "train.replay_share", "a share in [0, 1)", self.replay_share)
+        require(0 < self.generated_until <= 1, "train.generated_until", "a share in (0, 1]", self.generated_until)
         require(self.explode_factor > 1, "train.explode_factor", "above 1", self.explode_factor)
         for name in ("generated_tokens", "teacher_queries"):
             budget = getattr(self, name)

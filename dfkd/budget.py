@@ -97,14 +97,15 @@ class Budget:
         return draws_replay(step, self.config.replay_share) or self._saves_tokens(step)
 
     def _saves_tokens(self, step: int) -> bool:
-        """Whether more of the budget of tokens is spent than of the training: the writing is to last to the end.
+        """Whether more of the budget of tokens is spent than of the part of the training over which it is spread.
 
-        What learns from the student learns from all of its training then, and not from its first steps alone.
+        What learns from the student learns from all of that part then, and not from its first steps alone.
         """
         budget, before = self.config.generated_tokens, self.tokens_before
         if budget is None or not self._generated:
             return False
-        return (self.tokens_drawn - before) / max(budget - before, 1) > self._done(step)
+        spent = (self.tokens_drawn - before) / max(budget - before, 1)
+        return spent > min(1.0, self._done(step) / self.config.generated_until)
 
     def learning_rate(self, step: int) -> float:
         """That of a step: it follows the budget that is spent first."""

@@ -361,6 +361,8 @@ def test_a_budget_of_tokens_lasts_as_long_as_the_training(
     bound, fresh = run("bound", f"train.generated_tokens={budget}")
     assert bound["steps"] == 6 and fresh in ([True, False] * 3, [True, False, True, False, False, True])  # to the end
     assert abs(bound["generated_tokens"] - budget) <= free["generated_tokens"] / 6 < free["generated_tokens"] / 2
+    early, fresh = run("early", f"train.generated_tokens={budget}", "train.generated_until=0.5")
+    assert early["steps"] == 6 and fresh in ([True] * 3 + [False] * 3, [True] * 4 + [False] * 2)
     with pytest.raises(ConfigError, match="generated_tokens is spent before the first step, by the samples set aside"):
         run("none", "train.generated_tokens=1", "train.heldout=8")
 
