@@ -197,7 +197,7 @@ MISTAKES = {
     "train.heldout=-1": "'train.heldout' is out of range\n  expected: 0 or more\n  found: -1",
     "train.replay_share=1": r"expected: a share in \[0, 1\)\n  found: 1.0",
     "train.explode_factor=1": "expected: above 1",
-    "train.generated_until=0": "expected: a share in (0, 1]",
+    "train.generated_until=0": r"expected: a share in \(0, 1\]",
     "train.teacher_queries=256": "'train.teacher_queries' is out of range\n  expected: more than train.heldout=256",
     "evaluate.calibration_bins=0": "'evaluate.calibration_bins' is out of range",
     "device=gpu": r"'device' has a wrong value\n  expected: Literal\['auto', 'cpu', 'cuda'\]\n  found: 'gpu'",
