@@ -25,7 +25,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 PARTIAL = ".partial"
 NOTES = "notes.json"
 RESULT = "result.json"
-NOT_COMPARED = ("runs", "data.folder", "tracking", "train.on_alarm")
+NOT_COMPARED = ("runs", "data.folder", "tracking", "train.on_alarm", "strategy.label", "student.label")
 
 
 class RunFolder:
