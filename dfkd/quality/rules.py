@@ -249,7 +249,7 @@ PROMPTER_RULES = (
          (*KEPT_NEAR, Remedy("strategy.prompt_top_p=0.9")), clear=5.0),
     Rule("prompted_collapse", ("prompted_class_entropy", "prompted_class_histogram"), 0.5,
          "the prompts lead to hardly more than one class of the teacher",
-         (Remedy("a higher strategy.balance_weight (0.1), which rewards the classes that are missing"),
+         (Remedy("a higher strategy.balance_weight, which rewards the classes that are missing"),
           Remedy("train.replay_share=0.75 train.replay_balance=true, so that the student learns evenly from these"),
           OPENING, KEPT_NEAR[0]), above=False, clear=0.2),
 )
