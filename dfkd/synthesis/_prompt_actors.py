@@ -5,7 +5,6 @@ Shapes: B prompts, L tokens, V vocabulary entries, D width of the model's output
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from dfkd.errors import ConfigError
-from dfkd.models.language.base import LanguageModel
+from dfkd.models.language.base import LanguageModel, last_logits
 
 
 class Actor(Protocol):
@@ -57,14 +56,9 @@ def next_logits(model: Any, ids: Tensor, keep: int, cache: Cache | None = None, 
 
 
 def _read(model: Any, ids: Tensor, keep: int, cache: Cache | None) -> Tensor:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     new, mask = ids if cache is None else ids[:, cache.get_seq_length() :], torch.ones_like(ids)
     how: dict[str, Any] = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
-    if "logits_to_keep" in inspect.signature(base.forward).parameters:
-        how["logits_to_keep"] = keep
-    output = model(input_ids=new, attention_mask=mask, **how)
-    logits: Tensor = output.logits[:, -keep:]
-    return logits
+    return last_logits(model, new, keep, attention_mask=mask, **how)
 
 
 class LoraActor:

@@ -5,11 +5,13 @@ Shapes: B prompts, P prompt tokens, V vocabulary entries.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator, Protocol, Sequence
 
 import torch
+from torch import Tensor
 
 from dfkd.config import require
 
@@ -91,6 +93,25 @@ def start_of(tokenizer: Any, opening: str | None = None) -> list[int]:
         return [int(index) for index in tokenizer(opening, add_special_tokens=False)["input_ids"]]
     first = tokenizer.bos_token_id
     return [int(tokenizer.eos_token_id if first is None else first)]
+
+
+def last_logits(model: Any, ids: Tensor, keep: int, **how: Any) -> Tensor:
+    """What a causal model says of the next token after each of the last ids.
+
+    Args:
+        model: of transformers, with adapters or without.
+        ids: (B, L).
+        keep: number of those last ids, at most L.
+        how: further arguments of its forward pass: cache, mask.
+
+    Returns:
+        Logits (B, ``keep``, V); others are not even computed, where the architecture can leave them out.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "logits_to_keep" in inspect.signature(base.forward).parameters:
+        how["logits_to_keep"] = keep
+    logits: Tensor = model(input_ids=ids, **how).logits[:, -keep:]
+    return logits
 
 
 @dataclass

@@ -5,7 +5,6 @@ Shapes: B prompts of one length, P tokens of a prompt, V vocabulary entries.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Iterator, Sequence
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from dfkd.models.language._cache import RowCache
 from dfkd.models.language._tokens import check_request, end_tokens, generated, positions, tokens_with
-from dfkd.models.language.base import Generated, LanguageModel, Sampling
+from dfkd.models.language.base import Generated, LanguageModel, Sampling, last_logits
 from dfkd.models.language.sampling import next_tokens
 
 
@@ -79,7 +78,7 @@ class TransformersEngine:
             rows.finish(self.ends, self.stops, final=step + 1 == sampling.max_new_tokens, cache=cache)
             if not rows.places:
                 return
-            logits = _forward(model, rows.so_far()[:, -1:], cache)
+            logits = _next_logits(model, rows.so_far()[:, -1:], cache)
 
 
 class _Rows:
@@ -156,17 +155,13 @@ def _read(model: Any, rows: _Rows, cache: RowCache) -> Tensor:
     alike = (distinct[:, :-1] == distinct[:1, :-1]).all(dim=0)
     shared = int(alike.int().cumprod(dim=0).sum()) if len(distinct) > 1 else 0
     if shared:
-        _forward(model, distinct[:1, :shared], cache)
+        _next_logits(model, distinct[:1, :shared], cache)
         cache.spread(torch.zeros(len(distinct), dtype=torch.long, device=distinct.device), rows.prompt_length)
-    logits = _forward(model, distinct[:, shared:], cache)
+    logits = _next_logits(model, distinct[:, shared:], cache)
     cache.spread(which, rows.capacity)
     return logits[which]
 
 
-def _forward(model: Any, tokens: Tensor, cache: RowCache) -> Tensor:
-    """The logits (B, V) after tokens (B, any number) that follow what the cache holds."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    last_alone = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
-    output = model(input_ids=tokens, past_key_values=cache, use_cache=True, **last_alone)
-    logits: Tensor = output.logits[:, -1]
-    return logits
+def _next_logits(model: Any, ids: Tensor, cache: RowCache) -> Tensor:
+    """The logits (B, V) after ids (B, any number) that follow what the cache holds."""
+    return last_logits(model, ids, 1, past_key_values=cache, use_cache=True)[:, -1]
