@@ -343,6 +343,16 @@ def test_places_make_no_other_config(tmp_path: Path) -> None:
     assert open_run(tmp_path, "run", moved).finished
 
 
+def test_what_tables_call_a_strategy_makes_no_other_config(tmp_path: Path) -> None:
+    def called(label: str, **more: Any) -> dict[str, Any]:
+        return changed(strategy={"name": "as_dfd", "options": {"guess_steps": 5, **more}, "label": label})
+
+    open_run(tmp_path, "run", called("as_dfd")).finish({})
+    assert open_run(tmp_path, "run", called("as_dfd/renamed")).finished
+    with pytest.raises(ConfigError, match="strategy.options.guess_steps: 5 there, 6 now"):
+        open_run(tmp_path, "run", called("as_dfd", guess_steps=6))
+
+
 def hold(root: Path, held: Any, done: Any) -> None:
     folder = open_run(root, "run", CONFIG)
     held.set()
