@@ -14,7 +14,7 @@ lacks to make texts for students with embeddings of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence
+from typing import Any, Callable, Iterable, Mapping, Optional, Protocol, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,8 @@ class Silent:
         return ()
 
 
-class PoolCost(NamedTuple):
+@dataclass(frozen=True)
+class PoolCost:
     """What the making of the pools cost that a strategy draws from, as far as their samples are used.
 
     Args:
@@ -90,7 +91,7 @@ class PoolCost(NamedTuple):
 
 def pool_cost(synthesizer: Any) -> PoolCost:
     """The pools' cost of a strategy that has ``synthesis_queries``, ``_tokens`` and ``_seconds``; nothing of others."""
-    queries, tokens, seconds = (getattr(synthesizer, f"synthesis_{of}", 0) for of in PoolCost._fields)
+    queries, tokens, seconds = (getattr(synthesizer, f"synthesis_{of}", 0) for of in ("queries", "tokens", "seconds"))
     return PoolCost(int(queries), int(tokens), float(seconds))
 
 
