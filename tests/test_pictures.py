@@ -379,7 +379,7 @@ def test_the_overview_has_a_column_for_each_data_set() -> None:
     (made,) = overview.overviews(found, outcomes.scored(found))
     assert made.columns[1:3] == ["one (accuracy)", "two (accuracy)"]
     assert [row[0] for row in made.rows] == [FLOOR, "a", CEILING] and made.rows[2][2] == overview.NOT_RUN
-    assert made.rows[1][3] == "n/a" and re.fullmatch(r"50\.0 ± \d+\.\d", made.rows[1][1])
+    assert made.rows[1][3] == "n/a" and re.fullmatch(r"50\.0 \[\d+\.\d, \d+\.\d\]", made.rows[1][1])
     whole = results(*runs)
     assert overview.overviews(whole, outcomes.scored(whole))[0].rows[1][3].startswith("50 [")
     assert overview.overviews(results(*runs[:3]), outcomes.scored(results(*runs[:3]))) == []

@@ -212,7 +212,7 @@ def test_a_reloaded_prompter_goes_on_to_the_byte(build: Build, policy: str) -> N
 
 CHANGED: dict[str, Any] = {
     "policy": "gru", "lora_rank": 2, "lora_targets": "attention", "gru_width": 16, "learner": "ppo", "epochs": 2,
-    "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
+    "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline": "leave_one_out", "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
     "policy_clip": 1e-8, "reward": "kl", "balance_weight": 5.0, "repetition_weight": 5.0, "reward_window": 7,
 }
 

@@ -421,6 +421,37 @@ def test_the_step_is_the_formulas_gradient() -> None:
     assert learner.baseline == pytest.approx(0.9 * 0.25 + 0.1 * float(rewards.mean()))
 
 
+def test_leaving_one_out_nothing_moves_where_only_the_batches_differ() -> None:
+    # as while the student learns: all prompts of a batch are worth the same, each batch less than the one before
+    drift = {}
+    for baseline in ("moving", "leave_one_out"):
+        learner = Learner(policy(policy="gru"), LearnerOptions(policy_rate=1e-2, kl_weight=0.0, baseline=baseline))  # type: ignore
+        worth = iter(0.9 ** step for step in range(10))
+        _, facts = train(learner, lambda prompts: [next(worth)] * len(prompts), 10)
+        drift[baseline] = facts[-1]["policy_kl"]
+    assert drift["leave_one_out"] < 1e-6 < 1e-3 < drift["moving"]
+
+
+def test_leaving_one_out_compares_with_the_others() -> None:
+    learner = Learner(policy(policy="gru"), LearnerOptions(baseline="leave_one_out"))
+    rewards = torch.tensor([1.0, 0.0, 0.5, 0.1])
+    advantages, facts = learner._advantages(rewards)
+    others = torch.tensor([float(rewards[torch.arange(4) != place].mean()) for place in range(4)])
+    assert torch.allclose(advantages, rewards - others, atol=1e-6)
+    assert facts == {"baseline": pytest.approx(0.4)}
+
+
+def test_shuffled_rewards_are_the_same_ones_elsewhere() -> None:
+    logits, prompts = torch.randn(64, 3), torch.arange(128).reshape(64, 2)
+    own = Reward(RewardOptions(), 3)(prompts, logits, logits.flip(1))
+    moved = [
+        Reward(RewardOptions(shuffle_rewards=True), 3, torch.Generator().manual_seed(seed))(prompts, logits, logits.flip(1))
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(moved[0], moved[1]) and not torch.equal(moved[0], moved[2])
+    assert not torch.equal(own, moved[0]) and torch.equal(own.sort().values, moved[0].sort().values)
+
+
 def test_clipped_gain_by_hand() -> None:
     before = torch.full((2, 3), math.log(0.1))
     chosen = torch.tensor([[0.1, 0.2, 0.05], [0.1, 0.2, 0.05]]).log()
@@ -443,7 +474,7 @@ def test_normalised_advantages_keep_their_size_however_the_rewards_fade() -> Non
 
 
 LEARNER_OPTIONS: dict[str, Any] = {
-    "learner": "ppo", "kl_weight": 1.0, "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
+    "learner": "ppo", "kl_weight": 1.0, "baseline": "leave_one_out", "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
     "policy_clip": 1e-8, "epochs": 2, "clip_ratio": 1e-4,
 }
 

@@ -47,7 +47,7 @@ def browse(results: Sequence[Result]) -> list[Shown]:
         if kept:
             samples = [{**record, "text": shortened(str(record["text"]))} for record in chosen(kept, most)]
             student = students[result.setting]
-            shown.append(Shown(result.setting[0], student, result.strategy, result.seed, samples, len(kept)))
+            shown.append(Shown(result.setting.data, student, result.strategy, result.seed, samples, len(kept)))
     return shown
 
 

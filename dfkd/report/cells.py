@@ -90,10 +90,9 @@ def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
     """
     groups: dict[tuple[str, str], Runs] = defaultdict(lambda: defaultdict(list))
     for result in results:
-        data, _, student, _, _ = result.setting
-        groups[student, data][result.strategy].append(result)
+        groups[result.setting.student, result.setting.data][result.strategy].append(result)
     for (student, data), by_strategy in groups.items():
-        settings = {run.setting for runs in by_strategy.values() for run in runs}
+        settings = {tuple(run.setting)[:-1] for runs in by_strategy.values() for run in runs}
         if len(settings) > 1:
             raise ConfigError(
                 f"{data}, {student}: runs of several settings cannot stand in one table",

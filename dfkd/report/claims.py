@@ -117,8 +117,8 @@ def _places(results: Sequence[Result]) -> dict[Place, dict[str, Column]]:
         # runs without test data can say nothing of accuracies; those of other grids can
         tested = [result for result in own if result.content["student"].get("correct") is not None]
         settings = {result.setting for result in tested}
-        number = Counter((data, student) for data, _, student, _, _ in settings)
-        alike = [result for result in tested if number[result.setting[0], result.setting[2]] == 1]
+        number = Counter((setting.data, setting.student) for setting in settings)
+        alike = [result for result in tested if number[result.setting.data, result.setting.student] == 1]
         for (student, data), runs in grouped(alike).items():
             places.setdefault((grid, student), {})[data] = Column(data, runs)
     return places

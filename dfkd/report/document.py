@@ -78,7 +78,7 @@ def facts(grid: Grid) -> list[str]:
     lines += [
         f"Teachers: {_several(_teachers(grid.results))}.",
         f"Budget: {_several(_budget(run) for run in grid.results)}.",
-        f"Test: {_several(f'{run.setting[0]}, {run.test}' for run in grid.results)}.",
+        f"Test: {_several(f'{run.setting.data}, {run.test}' for run in grid.results)}.",
         f"Machine: {_several(_machine(run) for run in grid.results)}.",
         f"Runs finished {_dates(grid.results)}.",
     ]
@@ -95,7 +95,7 @@ def _teachers(results: Iterable[Result]) -> Iterator[str]:
     for run in results:
         score = run.score("teacher")
         shown = "no test data" if score is None else f"{100 * score:.1f} %"
-        weights[f"{run.setting[0]} {shown}", run.teacher].add(run.content["teacher"]["sha256"][:8])
+        weights[f"{run.setting.data} {shown}", run.teacher].add(run.content["teacher"]["sha256"][:8])
     for (shown, _), found in weights.items():
         yield f"{shown} ({', '.join(sorted(found))})"
 

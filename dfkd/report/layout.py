@@ -211,7 +211,7 @@ def sheets(
         gaps = gaps_of([entry for entry in placed if entry.student == student])
         datas = sort(data for data, _ in [*own, *gaps])
         names = sorted(sort(name for _, name in [*own, *gaps]), key=lambda name: _rank(name, own))
-        teachers = {run.setting[0]: _accuracy(run) for run in results if run.setting[2] == student}
+        teachers = {run.setting.data: _accuracy(run) for run in results if run.setting.student == student}
         found.append(Sheet(student, tuple(datas), tuple(names), teachers, own, gaps))
     return found
 

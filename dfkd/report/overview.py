@@ -9,8 +9,8 @@ from typing import Mapping, Sequence
 from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, mean_gap_closed, told
 from dfkd.report.pictures.outcomes import LEFT_OUT, METRICS, Scored, Scores
 from dfkd.report.pictures.style import rank
-from dfkd.report.results import Result
-from dfkd.report.table import Setting, student_names
+from dfkd.report.results import Result, Setting
+from dfkd.report.table import student_names
 
 NOT_RUN = "not run"
 
@@ -37,10 +37,10 @@ def overviews(results: Sequence[Result], scores: Scores) -> list[Overview]:
         results: finished runs.
         scores: theirs.
     """
-    names, metrics = student_names(results), {r.setting[0]: r.content["config"]["data"]["metric"] for r in results}
+    names, metrics = student_names(results), {r.setting.data: r.content["config"]["data"]["metric"] for r in results}
     students: dict[str, dict[str, Setting]] = defaultdict(dict)
     for setting in sorted(scores):
-        students[names[setting]][setting[0]] = setting
+        students[names[setting]][setting.data] = setting
     made = []
     for student, settings in students.items():
         if len(settings) > 1:
@@ -60,7 +60,7 @@ def _overview(title: str, by_data: dict[str, dict[str, Scored]]) -> Overview:
 
 
 def _gap(strategy: str, scores: Sequence[Mapping[str, Scored]]) -> str:
-    """Of the means over the data sets."""
+    """Of the means over the data sets; with its interval, if all were run with two seeds or more."""
     own, floor, ceiling = (
         [drawn for found in scores if name in found and (drawn := found[name].drawn) is not None]
         for name in (strategy, FLOOR, CEILING)
@@ -68,11 +68,14 @@ def _gap(strategy: str, scores: Sequence[Mapping[str, Scored]]) -> str:
     if not len(own) == len(floor) == len(ceiling) == len(scores):
         return UNKNOWN
     closed = mean_gap_closed(own, floor, ceiling)
-    return NO_GAP if closed is None else told(closed)
+    if closed is None:
+        return NO_GAP
+    several = all(found[name].runs > 1 for found in scores for name in (strategy, FLOOR, CEILING))
+    return told(closed) if several else f"{100 * closed.mean:.0f}"
 
 
 def _cell(entry: Scored | None) -> str:
     if entry is None:
         return NOT_RUN
-    half = 50 * (entry.high - entry.low)
-    return f"{100 * entry.mean:.1f}" + (f" ± {half:.1f}" if half else "")
+    bounds = f" [{100 * entry.low:.1f}, {100 * entry.high:.1f}]" if entry.low < entry.high else ""
+    return f"{100 * entry.mean:.1f}{bounds}"

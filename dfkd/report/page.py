@@ -140,7 +140,7 @@ def _details(results: Sequence[Result]) -> dict[str, Any]:
         numbers = {kind: shared[kind].setdefault(text, len(shared[kind]) + 1) for kind, text in own.items()}
         alarms = [alarm_line(alarm) for alarm in result.log("alarms")]
         run = {"name": str(result.content["run"]), "config": _yaml(config), "alarms": alarms, **numbers}
-        groups[f"{result.setting[0]}, student {names[result.setting]}"].append(run)
+        groups[f"{result.setting.data}, student {names[result.setting]}"].append(run)
     return {"groups": dict(groups), **{kind: list(texts) for kind, texts in shared.items()}}
 
 

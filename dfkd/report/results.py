@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy
 
@@ -54,6 +54,26 @@ class Missing:
         return self.reason.startswith(FAILED)
 
 
+class Setting(NamedTuple):
+    """What runs must share to be compared, for people.
+
+    Args:
+        data: the data set's name.
+        teacher: which one, a sha256.
+        student: what its table calls it.
+        budget: that the run was given.
+        test: what it was judged on.
+        table: of ``dfkd compare``: a row of one table may differ from that of another in anything; empty for others.
+    """
+
+    data: str
+    teacher: str
+    student: str
+    budget: str
+    test: str
+    table: str
+
+
 @dataclass(frozen=True)
 class Result:
     """One finished run.
@@ -67,12 +87,12 @@ class Result:
     content: dict[str, Any]
 
     @property
-    def setting(self) -> tuple[str, str, str, str, str]:
-        """Data set, teacher, student, budget, test: what runs must share to be compared."""
+    def setting(self) -> Setting:
+        """What it must share with runs that it is compared with."""
         config = self.content["config"]
         student = config["student"]
         label = student.get("label") or student["name"]
-        return config["data"]["name"], self.teacher, label, self.budget, self.test
+        return Setting(config["data"]["name"], self.teacher, label, self.budget, self.test, self.table)
 
     @property
     def teacher(self) -> str:

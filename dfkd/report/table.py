@@ -17,9 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd.report.gap import CEILING, FLOOR, NO_GAP, NOTE, UNKNOWN, gap_closed, is_gap, mean_score
-from dfkd.report.results import MORE, MORE_NOTE, Missing, Result, spent
+from dfkd.report.results import MORE, MORE_NOTE, Missing, Result, Setting, spent
 
-Setting = tuple[str, str, str, str, str]
 NO_TEST = "no test data"
 
 
@@ -77,22 +76,41 @@ def rows(results: Sequence[Result], missing: Sequence[Missing] = ()) -> list[Row
             cells = _cells(by_strategy[strategy], bounds)
             real = not all(run.data_free for run in by_strategy[strategy])
             cells = {"strategy": strategy, **cells}
-            made.append(Row(setting[0], students[setting], strategy, cells, real=real, reference=variants))
+            made.append(Row(setting.data, students[setting], strategy, cells, real=real, reference=variants))
     return made + [Row("", "", entry.run, {"strategy": entry.run}, entry.reason) for entry in missing]
 
 
 def student_names(results: Sequence[Result]) -> dict[Setting, str]:
-    """Setting -> the student's label, with teacher, budget and test where the label alone would name two settings."""
+    """Setting -> the student's label, with table, budget, teacher and test where the label alone would name several.
+
+    Table and budget stand on all data sets if they do on one: settings of one name belong together.
+    """
     references = {result.setting: result.content["teacher"].get("reference", "teacher") for result in results}
     names = {}
     for setting in references:
-        alike = [other for other in references if (other[0], other[2]) == (setting[0], setting[2])]
-        teachers = {other[1] for other in alike if other[4] == setting[4]}  # known by how they do on one test
-        teacher = f" of {references[setting]} ({setting[1][:8]})" if len(teachers) > 1 else ""
-        budget = f", {setting[3]}" if len({other[3] for other in alike}) > 1 else ""
-        test = f", {setting[4]}" if len({other[4] for other in alike}) > 1 else ""
-        names[setting] = f"{setting[2]}{teacher}{budget}{test}"
+        called = [other for other in references if other.student == setting.student]
+        own = [other for other in called if other.table == setting.table]
+        alike = [other for other in own if (other.data, other.budget) == (setting.data, setting.budget)]
+        teachers = {other.teacher for other in alike if other.test == setting.test}  # known by how they do on one test
+        name = setting.student
+        if len({other.table for other in called}) > 1:
+            name += f" ({setting.table or 'of no table'})"
+        if len(teachers) > 1:
+            name += f" of {references[setting]} ({setting.teacher[:8]})"
+        if _several(own, "budget"):
+            name += f", {setting.budget}"
+        if _several(alike, "test"):
+            name += f", {setting.test}"
+        names[setting] = name
     return names
+
+
+def _several(settings: Sequence[Setting], part: str) -> bool:
+    """Whether any data set has settings that differ in a part."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for setting in settings:
+        found[setting.data].add(getattr(setting, part))
+    return any(len(values) > 1 for values in found.values())
 
 
 def _reference(by_strategy: Mapping[str, list[Result]], name: str) -> list[Result] | None:

@@ -28,12 +28,15 @@ class RewardOptions:
         balance_weight: weight of a bonus for texts of classes that were rare of late, a penalty for frequent ones.
         repetition_weight: weight of a penalty for pairs of neighbouring tokens that prompts have repeated of late.
         reward_window: how many texts and prompts "of late" are.
+        shuffle_rewards: a control: the rewards of a batch change places at random, so that none is its prompt's own.
+            What the policy does all the same, it does of noise.
     """
 
     reward: Literal["teacher_minus_student", "teacher", "minus_student", "kl"] = "teacher_minus_student"
     balance_weight: float = 0.0
     repetition_weight: float = 0.0
     reward_window: int = 512
+    shuffle_rewards: bool = False
 
     def __post_init__(self) -> None:
         for name in ("balance_weight", "repetition_weight"):
@@ -61,10 +64,11 @@ class Reward:
     Args:
         options: kind, weights, window.
         classes: C.
+        order: CPU generator of the places that shuffled rewards take.
     """
 
-    def __init__(self, options: RewardOptions, classes: int) -> None:
-        self.options, self.classes = options, classes
+    def __init__(self, options: RewardOptions, classes: int, order: torch.Generator | None = None) -> None:
+        self.options, self.classes, self.order = options, classes, order
         self.seen: deque[int] = deque(maxlen=options.reward_window)
         self.prompts: deque[Prompt] = deque(maxlen=options.reward_window)
 
@@ -85,7 +89,7 @@ class Reward:
             reward = reward - self.options.repetition_weight * torch.tensor(repetition(written, self.prompts))
         self.seen.extend(top)
         self.prompts.extend(written)
-        return reward
+        return reward[torch.randperm(len(reward), generator=self.order)] if self.options.shuffle_rewards else reward
 
     def forget(self) -> None:
         """Count no text and no prompt as seen."""

@@ -30,7 +30,9 @@ class LearnerOptions:
         clip_ratio: ``ppo`` gains nothing from a token's probability beyond ``1 +- clip_ratio`` times what it was.
         kl_weight: beta, weight of the KL to the reference in nats a prompt; infinite (``.inf``): the policy stays at
             the reference.
-        baseline_momentum: share of the old baseline that stays with each batch.
+        baseline: what a prompt's reward is compared with. ``moving``: the mean of earlier batches, which the rewards
+            leave behind while the student learns; ``leave_one_out``: the mean of the batch's other prompts.
+        baseline_momentum: share of the old moving baseline that stays with each batch.
         normalise_advantage: divide each batch's advantages by their root mean square: then the steps stay as large
             where the rewards shrink, as they do once the student agrees with the teacher.
         policy_rate: AdamW's learning rate; a GRU wants less, such as 3e-4.
@@ -41,6 +43,7 @@ class LearnerOptions:
     epochs: int = 4
     clip_ratio: float = 0.2
     kl_weight: float = 0.01
+    baseline: Literal["moving", "leave_one_out"] = "moving"
     baseline_momentum: float = 0.9
     normalise_advantage: bool = False
     policy_rate: float = 1e-3
@@ -67,7 +70,8 @@ class Learner:
         options: which learner, and its rates.
 
     Source: the reward reaches the prompter alone, by reinforcement learning: Ma et al., IJCAI 2022 (PromptDFD), section
-    3.2. REINFORCE (Williams 1992) with a moving-average baseline, PPO's clipping (Schulman et al., arXiv:1707.06347,
+    3.2. REINFORCE (Williams 1992) with a moving-average baseline or that of the batch's other samples (Kool et al., ICLR
+    2019 workshop on deep reinforcement learning meets structured prediction), PPO's clipping (Schulman et al., arXiv:1707.06347,
     equation 7; without a value network), and the KL are ours.
     """
 
@@ -108,12 +112,16 @@ class Learner:
         return facts
 
     def _advantages(self, rewards: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Rewards against the baseline as it was, (B,); the baseline follows."""
+        """Rewards against the baseline, (B,); the moving one, as it was before them, follows."""
         rewards = rewards.double()  # rounding must not tell equal rewards apart: Adam makes whole steps of anything
         mean, momentum = float(rewards.mean()), self.options.baseline_momentum
         baseline = mean if self.baseline is None else self.baseline
         self.baseline = momentum * baseline + (1 - momentum) * mean
-        advantages = rewards - baseline
+        if self.options.baseline == "leave_one_out" and len(rewards) > 1:  # a lone prompt has no others
+            baseline = mean
+            advantages = (rewards - mean) * len(rewards) / (len(rewards) - 1)
+        else:
+            advantages = rewards - baseline
         if self.options.normalise_advantage and len(rewards) > 1:
             advantages = advantages / advantages.square().mean().sqrt().clamp_min(SMALLEST_DEVIATION)
         return advantages.float().to(self.policy.language.device), {"baseline": baseline}

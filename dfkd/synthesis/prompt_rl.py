@@ -194,7 +194,7 @@ def build(options: Options, context: Context) -> PromptRl:
     source = _language.content_generator(options, context)
     writer = Writer(source, options.filters(), context.generator, options.with_prompt)
     policy = build_policy(_policy_model(options, context), options, context.generator, source.start)
-    reward = Reward(options, len(context.teacher.labels))
+    reward = Reward(options, len(context.teacher.labels), context.generator)
     return PromptRl(
         context.teacher, context.student, writer, Learner(policy, options), reward, options.prompt_tokens
     )

@@ -15,8 +15,8 @@ from dfkd.report.pictures import classes, outcomes, pareto, training
 from dfkd.report.pictures.outcomes import Scores
 from dfkd.report.pictures.series import Run, load
 from dfkd.report.pictures.style import Look, drawn, looks
-from dfkd.report.results import Result
-from dfkd.report.table import Setting, student_names
+from dfkd.report.results import Result, Setting
+from dfkd.report.table import student_names
 
 KINDS = ("svg", "pdf")
 LONGEST_NAME = 120
@@ -91,7 +91,7 @@ def album(results: Sequence[Result], scores: Scores | None = None) -> list[Chapt
     chapters = [Chapter("Over all settings", first)]
     for setting in sorted(names):
         group = [result for result in results if result.setting == setting]
-        title = f"{setting[0]}, student {names[setting]}"
+        title = f"{setting.data}, student {names[setting]}"
         chapters.append(Chapter(title, list(_of_setting(load(group), title, shown))))
     return [chapter for chapter in chapters if chapter.pictures]
 
@@ -100,30 +100,30 @@ def _gaps(names: dict[Setting, str], scores: Scores, shown: dict[str, Look]) -> 
     """A picture for each student, over its data sets."""
     by_student: dict[str, dict[str, Setting]] = defaultdict(dict)
     for setting in sorted(names):
-        by_student[names[setting]][setting[0]] = setting
+        by_student[names[setting]][setting.data] = setting
     for student, settings in by_student.items():
         found = {data: scores[setting] for data, setting in settings.items() if setting in scores}
         yield from _picture("gap_closed", f"student {student}", outcomes.gaps(found, shown))
 
 
 def _by_samples(results: Sequence[Result], scores: Scores, shown: dict[str, Look]) -> Iterator[Picture]:
-    metrics = {result.setting[0]: result.content["config"]["data"]["metric"] for result in results}
+    metrics = {result.setting.data: result.content["config"]["data"]["metric"] for result in results}
     for data, student, curves in outcomes.budgets(results, scores):
         figure = outcomes.by_samples(curves, shown, metrics[data])
         yield from _picture("accuracy_by_samples", f"{data}, student {student}", figure)
 
 
 def _by_cost(results: Sequence[Result], scores: Scores, shown: dict[str, Look]) -> Iterator[Picture]:
-    """A picture for each data set, teacher, budget and test."""
-    groups: dict[tuple[str, str, str, str], list[Result]] = defaultdict(list)
+    """A picture for each data set, teacher, budget, test and table."""
+    groups: dict[Setting, list[Result]] = defaultdict(list)
     for result in results:
-        data, teacher, _, budget, test = result.setting
-        groups[data, teacher, budget, test].append(result)
-    for (data, _, budget, _), group in groups.items():
+        groups[result.setting._replace(student="")].append(result)
+    for setting, group in groups.items():
         kind, students = pareto.students_of(group, scores)
         metric = group[0].content["config"]["data"]["metric"]
         figure = pareto.pareto(students, group[0].score("teacher"), kind, shown, metric)
-        yield from _picture("accuracy_by_cost", f"{data}, students of one teacher, {budget}".rstrip(", "), figure)
+        title = f"{setting.data}, students of one teacher, {setting.budget}".rstrip(", ")
+        yield from _picture("accuracy_by_cost", title, figure)
 
 
 def _of_setting(runs: Sequence[Run], title: str, shown: dict[str, Look]) -> Iterator[Picture]:

@@ -19,9 +19,8 @@ from dfkd.report.pictures.series import samples_of
 from dfkd.report.pictures.style import (
     COLUMNS, SMALL, TITLE_LETTERS, Look, legend, name_axes, name_ticks, panels, rank, wrapped,
 )
-from dfkd.report.results import Result
+from dfkd.report.results import Result, Setting
 from dfkd.report.statistics import ROUNDS, Drawn
-from dfkd.report.table import Setting
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 LEFT_OUT = (FLOOR, CEILING)
@@ -37,6 +36,7 @@ class Scored:
         low, high: its 95 % interval; the mean where none can be had.
         gap: share of the gap between floor and ceiling that is closed, with its interval; ``None``: there is no gap.
         drawn: how it varies; where that is not known, the mean in every round.
+        runs: behind it. Of a single one nothing is known of how seeds vary.
     """
 
     mean: float
@@ -44,6 +44,7 @@ class Scored:
     high: float
     gap: tuple[float, float, float] | None = None
     drawn: Drawn | None = None
+    runs: int = 1
 
 
 Scores = dict[Setting, dict[str, Scored]]
@@ -71,7 +72,7 @@ def _scored(group: Sequence[Result]) -> dict[str, Scored]:
     if not known or group[0].content["config"]["data"]["metric"] != "accuracy":
         return _without_intervals(by_strategy)
     return {
-        name: Scored(*entry.score, None if name == FLOOR else entry.gap, entry.drawn)
+        name: Scored(*entry.score, None if name == FLOOR else entry.gap, entry.drawn, entry.runs)
         for (_, _, name), entry in entries(group).items()
     }
 
@@ -83,7 +84,7 @@ def _without_intervals(by_strategy: Mapping[str, list[Result]]) -> dict[str, Sco
     for name, mean in means.items():
         closed = gap_closed(mean, means[FLOOR], means[CEILING]) if there else None
         gap, drawn = None if closed is None else (closed, closed, closed), Drawn(mean, numpy.full(ROUNDS, mean))
-        made[name] = Scored(mean, mean, mean, gap, drawn)
+        made[name] = Scored(mean, mean, mean, gap, drawn, len(by_strategy[name]))
     return made
 
 
@@ -196,12 +197,12 @@ def budgets(results: Sequence[Result], scores: Scores) -> list[tuple[str, str, d
     found: dict[tuple[str, ...], dict[str, list[Budget]]] = defaultdict(lambda: defaultdict(list))
     labels: dict[tuple[str, ...], list[str]] = defaultdict(list)
     firsts = {(result.setting, result.strategy): result for result in reversed(results)}
-    for ((data, teacher, label, _, test), strategy), result in firsts.items():
-        count, score = samples_of(result), scores.get(result.setting, {}).get(strategy)
+    for (setting, strategy), result in firsts.items():
+        count, score = samples_of(result), scores.get(setting, {}).get(strategy)
         if count and score is not None:
-            key = data, teacher, _model(result), test, result.table
+            key = setting.data, setting.teacher, _model(result), setting.test, setting.table
             found[key][strategy].append((count, score))
-            labels[key].append(label)
+            labels[key].append(setting.student)
     return [(key[0], _common(labels[key]), dict(curves)) for key, curves in found.items()]
 
 

@@ -55,7 +55,7 @@ def students_of(results: Sequence[Result], scores: Scores) -> tuple[str, list[St
         found: dict[str, list[float]] = defaultdict(list)
         for result in results:
             if (cost := cost_of(result, kind)) is not None:
-                found[result.setting[2]].append(cost)
+                found[result.setting.student].append(cost)
         if len(found) > 1:
             # a student costs the same whatever its strategy: all its runs are measurements of one thing
             return kind, _students(results, scores, {name: statistics.fmean(own) for name, own in found.items()})
@@ -74,7 +74,7 @@ def cost_of(result: Result, kind: str) -> float | None:
 def _students(results: Sequence[Result], scores: Scores, costs: Mapping[str, float]) -> list[Student]:
     made: dict[tuple[str, str], Student] = {}
     for result in results:
-        name, score = result.setting[2], scores.get(result.setting, {}).get(result.strategy)
+        name, score = result.setting.student, scores.get(result.setting, {}).get(result.strategy)
         if score is not None and name in costs:
             real = bool(result.content["strategy"].get("uses_real_text"))
             made[name, result.strategy] = Student(name, result.strategy, costs[name], score, real)

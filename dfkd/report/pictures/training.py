@@ -67,7 +67,10 @@ def adversary(runs: Sequence[Run], looks: Mapping[str, Look]) -> Figure | None:
 
 
 def _facts(runs: Sequence[Run], looks: Mapping[str, Look], names: Mapping[str, str]) -> Figure | None:
-    """A panel for each fact that was logged: as it is, or before (thin) and after (thick) the samples were guessed."""
+    """Panels for each fact that was logged: as it is, or before (thin) and after (thick) the samples were guessed.
+
+    A row for each fact, where there are too many strategies for one panel; else the facts side by side.
+    """
     found = {}
     for name in names:
         before, after = (_curves(runs, fact(f"{name}_{end}")) for end in ("first", "last"))
@@ -76,14 +79,23 @@ def _facts(runs: Sequence[Run], looks: Mapping[str, Look], names: Mapping[str, s
             found[name] = before, {**plain, **after}
     if not found:
         return None
-    figure, all_axes = panels(len(found), 2 if len(found) == 4 else 3, 2.2)
+    groups = crowds(sorted({strategy for _, after in found.values() for strategy in after}))
+    columns = len(groups) if len(groups) > 1 else 2 if len(found) == 4 else 3
+    shared = {"sharex": True, "sharey": "row"} if len(groups) > 1 else {}
+    figure, all_axes = panels(len(found) * len(groups), columns, 2.2, **shared)
     handles: dict[str, Any] = {}
-    for axes, (name, (before, after)) in zip(all_axes, found.items()):
+    places = [(name, group) for name in found for group in groups]
+    for axes, (name, group) in zip(all_axes, places):
         name_axes(axes, x="student step", y=names[name])
-        for strategy, series in before.items():
-            axes.plot(series.x, series.mean, color=looks[strategy].colour, linewidth=0.7, alpha=0.8)
-        for strategy, series in after.items():
-            handles[strategy] = _line(axes, series, looks[strategy])
+        before, after = found[name]
+        for strategy in group:
+            if strategy in before:
+                thin = before[strategy]
+                axes.plot(thin.x, thin.mean, color=looks[strategy].colour, linewidth=0.7, alpha=0.8)
+            if strategy in after:
+                handles[strategy] = _line(axes, after[strategy], looks[strategy])
+    if len(groups) > 1:
+        outer(all_axes, columns)
     legend(figure, handles)
     return figure
 
