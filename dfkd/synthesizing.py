@@ -195,7 +195,7 @@ def _needs_student(strategy: str) -> ConfigError:
     return ConfigError(
         f"strategy '{strategy}' learns from the student, and a pool is made without one",
         expected="a strategy whose samples do not depend on a student",
-        fix=f"run it directly: dfkd run strategy={strategy}; an untrained student would steer it nowhere",
+        fix=f"run it directly: dfkd run strategy={strategy}, then make a pool of what it wrote: dfkd export RUN FOLDER",
     )
 
 

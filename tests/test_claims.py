@@ -60,6 +60,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({**LEVEL, "to": "real_text", "at_least": 2}, "fails", "1 of 3"),
     ({**LEVEL, "to": "cmi"}, "not run", "0 of 3"),
     ({**LEVEL, "to": "cmi", "or_better": True}, "holds", "2 of 3"),
+    ({**LEVEL, "strategy": "random_tokens", "to": "real_text"}, "holds", "1 of 3"),  # where there is nothing to tell
+    ({**LEVEL, "to": "real_text", "above_floor": True}, "fails", "random_tokens is level as well"),
+    ({**LEVEL, "to": "real_text", "points": 10, "above_floor": True}, "holds", "1 of 2 data sets"),
+    ({**MEAN, "strategy": ["cmi", "as_dfd"], "data": ["a", "b"]}, "holds", "the best of 2 strategies"),
+    ({**MEAN, "strategy": ["cmi", "as_dfd"], "data": ["b", "a"]}, "holds", "as_dfd 75.0"),
     ({**GAP, "share": 0.6}, "holds", "62 % of the gap ["),
     ({**GAP, "share": 0.7}, "fails", "62 % of the gap ["),
     ({**GAP, "share": 0.1, "data": ["c"]}, "not run", "another student must tell"),

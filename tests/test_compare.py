@@ -365,7 +365,9 @@ def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
     assert json.loads(kept[0].read_text())["config"]["student"]["label"] == "one layer"
     monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path), "--show", "--only", "one layer"])
     cli.main()
-    assert "2 of 2 runs" in capsys.readouterr().out
+    assert "2 of 2 runs" in (shown := capsys.readouterr().out) and "too many" not in shown
+    written = (tmp_path / "runs" / "small" / "comparison.md").read_text()  # a part does not take the whole's place
+    assert "Student: one layer" in written and "Student: too many" in written
 
 
 class Recorder:

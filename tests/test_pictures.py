@@ -381,7 +381,10 @@ def test_the_overview_has_a_column_for_each_data_set() -> None:
     assert [row[0] for row in made.rows] == [FLOOR, "a", CEILING] and made.rows[2][2] == overview.NOT_RUN
     assert made.rows[1][3] == "n/a" and re.fullmatch(r"50\.0 \[\d+\.\d, \d+\.\d\]", made.rows[1][1])
     whole = results(*runs)
-    assert overview.overviews(whole, outcomes.scored(whole))[0].rows[1][3].startswith("50 [")
+    assert overview.overviews(whole, outcomes.scored(whole))[0].rows[1][3] == "50"  # one seed: no interval
+    twice = [*whole, *results(*(run(one.result.strategy, one.result.score("student") or 0, 1, data=data,
+                                    train={"steps": 10}) for one in runs[:3] for data in ("one", "two")))]
+    assert overview.overviews(twice, outcomes.scored(twice))[0].rows[1][3].startswith("50 [")
     assert overview.overviews(results(*runs[:3]), outcomes.scored(results(*runs[:3]))) == []
 
 

@@ -103,7 +103,9 @@ def test_facts_are_logged_with_the_batch_that_they_are_of(build: Build) -> None:
     strategy.observe(feedback)
     reward = base_reward(feedback.teacher_logits, feedback.student_logits, "teacher_minus_student")
     assert batch.info["reward"] == pytest.approx(float(reward.mean())) == batch.info["baseline"]
-    learned = {"reward", "baseline", "policy_entropy", "policy_kl", "prompt_log_probability", "policy_gradient"}
+    assert batch.info["reward_base"] == batch.info["reward"]  # nothing is added
+    learned = {"reward", "reward_base", "baseline", "policy_entropy", "policy_kl", "prompt_log_probability",
+               "policy_gradient"}
     assert set(batch.info) - set(before) == learned
     assert {"prompt_distinct", "generated_tokens", "dropped_short"} <= set(before)
     made = strategy.writer.source.engine.generated_tokens
@@ -212,8 +214,9 @@ def test_a_reloaded_prompter_goes_on_to_the_byte(build: Build, policy: str) -> N
 
 CHANGED: dict[str, Any] = {
     "policy": "gru", "lora_rank": 2, "lora_targets": "attention", "gru_width": 16, "learner": "ppo", "epochs": 2,
-    "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline": "leave_one_out", "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
-    "policy_clip": 1e-8, "reward": "kl", "balance_weight": 5.0, "repetition_weight": 5.0, "reward_window": 7,
+    "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline": "leave_one_out", "baseline_momentum": 0.0,
+    "normalise_advantage": True, "policy_rate": 1e-3, "shuffle_rewards": True, "policy_clip": 1e-8,
+    "reward": "kl", "balance_weight": 5.0, "repetition_weight": 5.0, "reward_window": 7,
 }
 
 

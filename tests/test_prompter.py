@@ -425,7 +425,8 @@ def test_leaving_one_out_nothing_moves_where_only_the_batches_differ() -> None:
     # as while the student learns: all prompts of a batch are worth the same, each batch less than the one before
     drift = {}
     for baseline in ("moving", "leave_one_out"):
-        learner = Learner(policy(policy="gru"), LearnerOptions(policy_rate=1e-2, kl_weight=0.0, baseline=baseline))  # type: ignore
+        options: dict[str, Any] = {"policy_rate": 1e-2, "kl_weight": 0.0, "baseline": baseline}
+        learner = Learner(policy(policy="gru"), LearnerOptions(**options))
         worth = iter(0.9 ** step for step in range(10))
         _, facts = train(learner, lambda prompts: [next(worth)] * len(prompts), 10)
         drift[baseline] = facts[-1]["policy_kl"]
@@ -442,12 +443,9 @@ def test_leaving_one_out_compares_with_the_others() -> None:
 
 
 def test_shuffled_rewards_are_the_same_ones_elsewhere() -> None:
-    logits, prompts = torch.randn(64, 3), torch.arange(128).reshape(64, 2)
-    own = Reward(RewardOptions(), 3)(prompts, logits, logits.flip(1))
-    moved = [
-        Reward(RewardOptions(shuffle_rewards=True), 3, torch.Generator().manual_seed(seed))(prompts, logits, logits.flip(1))
-        for seed in (0, 0, 1)
-    ]
+    logits, prompts = torch.randn(64, 3, generator=seeded(0)), torch.arange(128).reshape(64, 2)
+    own, shuffled = Reward(RewardOptions(), 3)(prompts, logits, logits.flip(1)), RewardOptions(shuffle_rewards=True)
+    moved = [Reward(shuffled, 3, seeded(seed))(prompts, logits, logits.flip(1)) for seed in (0, 0, 1)]
     assert torch.equal(moved[0], moved[1]) and not torch.equal(moved[0], moved[2])
     assert not torch.equal(own, moved[0]) and torch.equal(own.sort().values, moved[0].sort().values)
 
@@ -474,8 +472,8 @@ def test_normalised_advantages_keep_their_size_however_the_rewards_fade() -> Non
 
 
 LEARNER_OPTIONS: dict[str, Any] = {
-    "learner": "ppo", "kl_weight": 1.0, "baseline": "leave_one_out", "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
-    "policy_clip": 1e-8, "epochs": 2, "clip_ratio": 1e-4,
+    "learner": "ppo", "kl_weight": 1.0, "baseline_momentum": 0.0, "normalise_advantage": True, "policy_rate": 1e-3,
+    "policy_clip": 1e-8, "epochs": 2, "clip_ratio": 1e-4, "baseline": "leave_one_out",
 }
 
 
@@ -508,6 +506,16 @@ def test_a_learner_goes_on_where_it_stood(actor: Any) -> None:
 
 
 # the reward
+
+def test_the_parts_of_a_reward_are_told_apart() -> None:
+    reward = Reward(RewardOptions(balance_weight=0.5, repetition_weight=0.2, reward_window=64), 2)
+    prompts = torch.tensor([[1, 2], [1, 2]])
+    for _ in range(3):
+        given = reward(prompts, logits([0.9, 0.1], [0.6, 0.4]), logits([0.5, 0.5], [0.5, 0.5]))
+    assert reward.facts["reward_base"] == pytest.approx(0.25) and reward.facts["reward_balance"] < 0
+    assert reward.facts["reward_repetition"] < 0
+    assert sum(reward.facts.values()) == pytest.approx(float(given.mean()), abs=1e-6)
+
 
 def logits(*rows: Sequence[float]) -> torch.Tensor:
     return torch.tensor(rows).log()

@@ -138,7 +138,7 @@ GOOD = {
 }
 PROMPTED = {
     "policy_entropy": 4.0, "prompt_distinct": 0.9, "policy_kl": 0.1, "dropped_short": 0.0, "dropped_duplicate": 0.0,
-    "dropped_but_taken": 0.0, "dropped_unquoted": 0.0, "reward": 0.2,
+    "dropped_but_taken": 0.0, "dropped_unquoted": 0.0, "reward_base": 0.2,
 }
 LATE, EARLY = WINDOW - 1, FEW - 1
 
@@ -153,11 +153,9 @@ LATE, EARLY = WINDOW - 1, FEW - 1
      ({"input_loss_first": 1.2, "input_loss_last": 1.8}, "steps_too_large", LATE),
      ({"input_loss_first": 1.8, "input_loss_last": 1.2}, None, 0),
      ({"embedding_norm": 0.5}, "too_small", LATE), ({"kd": 0.0001}, "nothing_to_learn", LATE),
-     (PROMPTED, None, 0), ({**PROMPTED, "policy_entropy": 0.1}, "prompter_collapse", EARLY),
-     ({**PROMPTED, "policy_entropy": 0.4}, "prompter_collapse", LATE),
-     ({**PROMPTED, "prompt_distinct": 0.05}, "prompts_repeat", EARLY),
+     (PROMPTED, None, 0), ({**PROMPTED, "policy_entropy": 0.3, "prompt_distinct": 0.1}, None, 0),  # as the model is
      ({**PROMPTED, "policy_kl": 4.0}, "prompter_runs_away", LATE),
-     ({**PROMPTED, "reward": 0.0}, "reward_gone", LATE), ({**PROMPTED, "reward": -0.3}, "reward_gone", LATE),
+     ({**PROMPTED, "reward_base": 0.0}, "reward_gone", LATE), ({**PROMPTED, "reward_base": -0.3}, "reward_gone", LATE),
      ({**PROMPTED, "class_entropy": 0.1}, "prompted_collapse", EARLY),
      ({**PROMPTED, "classes": [0, 8, 0]}, "prompted_collapse", EARLY),
      ({**PROMPTED, "dropped_short": 0.9}, "texts_too_short", EARLY),
@@ -203,18 +201,31 @@ def test_a_mask_loss_that_grows_without_end_rings(fact: str) -> None:
     assert [alarm.name for alarm in risen] == ["mask_runs_away"]
 
 
+@pytest.mark.parametrize(
+    ("fact", "name"), [("policy_entropy", "prompter_collapse"), ("prompt_distinct", "prompts_repeat")]
+)
+def test_a_prompter_is_measured_by_its_own_beginning(fact: str, name: str) -> None:
+    # a run of ours on DBPedia-14, seed 2: 3.8 nats a token at first, 1.1 to 1.4 later; pairs 0.95 and 0.2 to 0.3
+    alarms, kept = Alarms(14), Alarms(14)
+    course = [1.0] * 10 + [1 - 0.1 * step for step in range(1, 8)] + [0.3] * 10
+    risen = [a for step, value in enumerate(course) for a in alarms.see(record(step, **{**PROMPTED, fact: value}))]
+    assert [alarm.name for alarm in risen] == [name] and 14 <= risen[0].step <= 20 and risen[0].value < 0.5
+    half = [1.0] * 10 + [0.6] * 30  # freer choices are given up in every training
+    assert [a for step, value in enumerate(half) for a in kept.see(record(step, **{**PROMPTED, fact: value}))] == []
+
+
 def test_a_reward_that_is_never_high_is_no_alarm() -> None:
     for kind, rings in (("minus_student", False), ("teacher", False), ("kl", True)):
         makers = makers_of("prompt_rl", registry.options("prompt_rl", {"reward": kind}))
         alarms = Alarms(3, makers=makers)
-        risen = [a for step in range(50) for a in alarms.see(record(step, **{**GOOD, **PROMPTED, "reward": -0.5}))]
+        risen = [a for step in range(50) for a in alarms.see(record(step, **{**GOOD, **PROMPTED, "reward_base": -0.5}))]
         assert bool(risen) is rings
 
 
 def test_an_early_alarm_does_not_ring_again_and_again() -> None:
     alarms = Alarms(classes=3)  # to and fro over the limit of the first few batches, always beyond the usual one
-    values = [0.1, 0.1, 0.1, 0.1, 0.45, 0.1, 0.1, 0.4, 0.1, 0.1]
-    risen = [a for step, value in enumerate(values) for a in alarms.see(record(step, policy_entropy=value))]
+    values = [0.05, 0.05, 0.05, 0.05, 0.25, 0.05, 0.05, 0.2, 0.05, 0.05]
+    risen = [a for step, value in enumerate(values) for a in alarms.see(record(step, distinct_2=value))]
     assert [alarm.step for alarm in risen] == [FEW - 1]
 
 

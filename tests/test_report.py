@@ -19,7 +19,7 @@ from rich.console import Console
 
 from dfkd import pipeline
 from dfkd.errors import ConfigError
-from dfkd.report import browser, comparison, gap, overview, page, results, table
+from dfkd.report import browser, comparison, gap, inspect, overview, page, results, table
 from dfkd.report.pictures import album, outcomes
 from dfkd.report.results import Missing, Result
 
@@ -230,6 +230,35 @@ def logged(folder: Path, *samples: dict[str, Any], label: str = "as_dfd", seed: 
     for name, records in (("metrics", metrics), ("samples", samples or (sample(0),))):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return Result(folder, result(label, 0.8, seed, **more).content)
+
+
+def test_a_table_is_one_name_on_all_of_its_data_sets() -> None:
+    def runs(grid: str, data: str, budget: int, right: float) -> list[Result]:
+        found = []
+        for strategy, score in (("random_tokens", 0.2), ("as_dfd", right), ("real_text", 0.9)):
+            one = result(strategy, score, data={"name": data})
+            one.content["config"]["train"] = {"steps": budget}
+            one.content["run"] = f"{grid}/{data}/small/{strategy}/seed0"
+            found.append(one)
+        return found
+
+    both = [*runs("main", "a", 10, 0.8), *runs("main", "b", 10, 0.5), *runs("parts", "a", 5, 0.3)]
+    names = table.student_names(both)
+    assert {name for setting, name in names.items() if setting.table == "main"} == {names[both[0].setting]}
+    (shown,) = overview.overviews(both, outcomes.scored(both))
+    assert shown.columns[1:3] == ["a (accuracy)", "b (accuracy)"] and "main" in shown.title
+    assert next(row[1] for row in shown.rows if row[0] == "as_dfd").startswith("80.0")
+    # with one budget as well: rows of one name in two tables may be made otherwise, and are no further seeds
+    alike = [*runs("main", "a", 10, 0.8), *runs("parts", "a", 10, 0.3)]
+    assert [row.cells["seeds"] for row in table.rows(alike)] == ["1"] * 6
+    assert sorted(found["as_dfd"].runs for found in outcomes.scored(alike).values()) == [1, 1]
+
+
+def test_inspect_tells_the_agreement_of_replayed_steps_too(tmp_path: Path) -> None:
+    metrics: list[dict[str, Any]] = [{"step": step, "kd": 0.5, "fresh": step % 2 == 0} for step in range(10)]
+    for step in (0, 5, 9):
+        metrics[step]["heldout_agreement"] = step / 100
+    assert inspect.early_and_late(metrics)["heldout_agreement"] == (0.0, 0.09)
 
 
 # the samples of the page

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import typer
 
 from dfkd.commands._app import Overrides, app
 from dfkd.console import console, quiet_libraries
 from dfkd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dfkd.grids import Job
 
 ENGINES = ("processes", "ray")
 
@@ -21,7 +24,7 @@ def compare(
     overrides: Optional[list[str]] = Overrides,
     only: Optional[list[str]] = typer.Option(None, help="Only this data set, student or strategy; repeat for more."),
     workers: int = typer.Option(1, min=1, help="Processes that share the runs; give each one thread: threads=1."),
-    out: Optional[Path] = typer.Option(None, help="Folder for the tables; default: that of the runs."),
+    out: Optional[Path] = typer.Option(None, help="Folder for the tables; default: that of all the table's runs."),
     engine: str = typer.Option(
         "processes", help="What does the runs: processes of this machine, or ray (a cluster at RAY_ADDRESS, or local)."
     ),
@@ -58,12 +61,25 @@ def compare(
                 work.supervise(jobs, arguments, workers, watcher)
     found, missing = work.outcome(jobs)
     where = out or work.table_folder(jobs)
-    sys.stdout.write(comparison.write(where, found, missing))
+    sys.stdout.write(comparison.markdown(found, missing))
+    # what a part of the runs gave must not stand where the whole table did
+    whole = _whole(table, given, only) if out is None else []
+    comparison.write(where, *(work.outcome(whole) if whole else (found, missing)))
     console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
     if keep is not None:
         work.keep_results(found, keep)
     if missing and not show:
         raise typer.Exit(1)
+
+
+def _whole(table: str, overrides: list[str], only: list[str] | None) -> list[Job]:
+    """All runs of a table of which some were chosen; none where all were, or where the others cannot be made here."""
+    from dfkd import grids
+
+    try:
+        return grids.load(table, overrides) if only else []
+    except ConfigError:
+        return []
 
 
 def check_engine(engine: str) -> None:

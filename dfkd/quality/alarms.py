@@ -6,12 +6,17 @@ import math
 import statistics
 from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
-from dfkd.quality.rules import RULES, Maker, Rule
+from dfkd.quality.rules import RULES, WINDOW, Maker, Rule
 
 Record = Mapping[str, Any]
-WINDOW, FEW = 20, 4  # fresh batches: after a few the alarm rises only where a fact is clearly wrong
+FEW = 4  # fresh batches: after a few the alarm rises only where a fact is clearly wrong
+SINCE_THE_BEGINNING = {  # a fact -> of what is logged (the first that is there) it is a multiple of the first mean
+    "mask_growth": ("mask_loss_last", "mask"),
+    "policy_entropy_kept": ("policy_entropy",),
+    "prompt_distinct_kept": ("prompt_distinct",),
+}
 SHRINKING = ("teacher_minus_student", "kl")  # rewards that are near 0 where the student knows all
 
 
@@ -48,7 +53,7 @@ class Alarms:
         self.classes, self.history, self.makers = classes, history, makers or {}
         # of each part of a mixture for itself: what one does says nothing of another
         self.recent: dict[tuple[str | None, str, str], deque[Any]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self.first_masks: dict[str | None, list[float]] = defaultdict(list)
+        self.firsts: dict[tuple[str | None, str], list[float]] = defaultdict(list)
         self.raised: set[tuple[str | None, str]] = set()
         self.started = False
 
@@ -84,19 +89,22 @@ class Alarms:
             if logged in facts:
                 facts[kind + name] = facts.pop(logged)
         if maker is not None and maker.settings.get("strategy.reward", SHRINKING[0]) not in SHRINKING:
-            facts.pop("reward", None)
-        return facts | self._mask_growth(record, _part(maker))
+            facts.pop("reward_base", None)
+        return facts | self._since_the_beginning(record, _part(maker))
 
-    def _mask_growth(self, record: Record, part: str | None) -> dict[str, float]:
-        """L_MASK, the student's or the adversary's, as a multiple of its first mean."""
-        found = record.get("mask_loss_last", record.get("mask"))
-        if found is None:
-            return {}
-        firsts = self.first_masks[part]
-        if len(firsts) < FEW:
-            firsts.append(float(found))
-        first = statistics.fmean(firsts)
-        return {"mask_growth": float(found) / first} if first > 0 else {}
+    def _since_the_beginning(self, record: Record, part: str | None) -> dict[str, float]:
+        """L_MASK, and the prompter's entropy and variety, as multiples of their means over the first few batches."""
+        made = {}
+        for fact, logged in SINCE_THE_BEGINNING.items():
+            found = next((record[name] for name in logged if record.get(name) is not None), None)
+            if found is None:
+                continue
+            firsts = self.firsts[part, fact]
+            if len(firsts) < FEW:
+                firsts.append(float(found))
+            if (first := statistics.fmean(firsts)) > 0:
+                made[fact] = float(found) / first
+        return made
 
     def _check(self, rule: Rule, facts: Record, maker: Maker | None) -> Alarm | None:
         part = _part(maker)
@@ -111,16 +119,18 @@ class Alarms:
 
     def _note(self, part: str | None, rule: Rule, fact: str, value: Any) -> tuple[float, float | None]:
         """A fact's mean over the window with its new value, and the limit that goes for as many batches."""
-        values = self.recent[part, rule.name, fact]
-        values.append(value)
-        return _mean(values), rule.limit if len(values) == WINDOW else rule.clear if len(values) >= FEW else None
+        seen = self.recent[part, rule.name, fact]
+        seen.append(value)
+        values = list(seen)[-rule.window :]
+        full = len(values) == rule.window
+        return _mean(values), rule.limit if full else rule.clear if len(values) >= FEW else None
 
 
 def _part(maker: Maker | None) -> str | None:
     return None if maker is None else maker.part
 
 
-def _mean(values: deque[Any]) -> float:
+def _mean(values: Sequence[Any]) -> float:
     """The mean of numbers; of histograms (C,) the entropy of their sum, as a share of its maximum log C."""
     if not isinstance(values[0], (list, tuple)):
         return statistics.fmean(map(float, values))

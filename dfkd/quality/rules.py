@@ -10,6 +10,7 @@ from typing import Any, Mapping
 from dfkd.config import TrainConfig
 from dfkd.synthesis._parts import read_parts
 
+WINDOW, BRIEF = 20, 8  # fresh batches; a run has some 50 that move a prompter
 KEY = re.compile(r"\b(?:strategy|train|data)\.\w+")
 SETTING = re.compile(rf"({KEY.pattern})=([\w.]+)")
 LESS = re.compile(rf"\b(?:lower|fewer) ({KEY.pattern})")
@@ -100,6 +101,7 @@ class Rule:
         clear: a limit that tells after a few batches already; ``None``: the window is to be full, as where a
             generator begins badly and learns.
         stops: whether ``train.on_alarm=stop`` ends the run; not where it only says that all is learnt.
+        window: fresh batches over which a fact is averaged, at most :data:`WINDOW`.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Rule:
     above: bool = True
     clear: float | None = None
     stops: bool = True
+    window: int = WINDOW
 
     def passed(self, mean: float, limit: float | None) -> bool:
         """Whether a mean is on the wrong side of ``limit``; ``None`` is never passed."""
@@ -234,16 +237,19 @@ TEXT_RULES = (
           *VARIED[:3]), clear=0.6),
 )
 PROMPTER_RULES = (
-    Rule("reward_gone", ("reward",), 0.01,
+    Rule("reward_gone", ("reward_base",), 0.01,
          "the prompter finds hardly any text that the student does not know",
          _remedies("strategy.normalise_advantage=true, which keeps the prompter's steps as large as rewards shrink",
                    "a lower strategy.kl_weight", "a higher strategy.temperature", "fewer train.steps"),
          above=False, stops=False),
-    Rule("prompter_collapse", ("policy_entropy",), 0.5,
-         "the prompter hardly chooses any more: it writes the same prompts over and over", (*KEPT_NEAR, NOVEL),
-         above=False, clear=0.2),
-    Rule("prompts_repeat", ("prompt_distinct",), 0.2, "the prompts of a batch are nearly all alike",
-         (NOVEL, KEPT_NEAR[0], Remedy("longer prompts (more strategy.prompt_tokens)")), above=False, clear=0.1),
+    # against the run's own first batches, when it was its reference: what is usual depends on the language model
+    Rule("prompter_collapse", ("policy_entropy_kept",), 0.5,
+         "the prompter chooses far less freely than at the beginning: it writes the same prompts over and over",
+         (*KEPT_NEAR, NOVEL), above=False, clear=0.3, window=BRIEF),
+    Rule("prompts_repeat", ("prompt_distinct_kept",), 0.5,
+         "the prompts of a batch are far more alike than at the beginning",
+         (NOVEL, KEPT_NEAR[0], Remedy("longer prompts (more strategy.prompt_tokens)")), above=False, clear=0.3,
+         window=BRIEF),
     Rule("prompter_runs_away", ("policy_kl",), 3.0,
          "the prompter left what the language model would write: its prompts are no language any more",
          (*KEPT_NEAR, Remedy("strategy.prompt_top_p=0.9")), clear=5.0),

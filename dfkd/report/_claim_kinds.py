@@ -112,11 +112,13 @@ class About(Claim):
         return set(_names(self.strategy))
 
     def answer(self, scene: Scene) -> Answer:
-        """The answer for the first strategy that does it, else that for all of them."""
+        """The answer for the best strategy, on the mean, of those that do it, else that for all of them."""
         answers = {name: self.answer_for(name, scene) for name in _names(self.strategy)}
-        for answer in answers.values():
-            if answer.said == HOLDS:
-                return answer
+        doing = [name for name, answer in answers.items() if answer.said == HOLDS]
+        if doing:
+            best = max(doing, key=lambda name: scene.mean(name, scene.there(name)).mean)
+            of_several = (f"the best of {len(answers)} strategies",) if len(answers) > 1 else ()
+            return answers[best]._replace(numbers=(*answers[best].numbers, *of_several))
         said = NOT_RUN if any(answer.said == NOT_RUN for answer in answers.values()) else FAILS
         seeds = min((answer.seeds for answer in answers.values() if answer.seeds is not None), default=None)
         return Answer(said, tuple(number for answer in answers.values() for number in answer.numbers), seeds)
@@ -176,12 +178,14 @@ class Level(About):
         points: the means differ by no more than this (accuracy in %).
         at_least: on how many data sets.
         or_better: also where the strategy is better by more.
+        above_floor: data sets where the floor itself comes level do not count: there is nothing to tell there.
     """
 
     to: str = ""
     points: float = 1.0
     at_least: int = 1
     or_better: bool = False
+    above_floor: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,11 +195,19 @@ class Level(About):
 
     def answer_for(self, name: str, scene: Scene) -> Answer:
         """Counts the data sets where the means are close enough."""
+        said = []
+        if self.above_floor:
+            known = scene.there(FLOOR, self.to)
+            flat = [column.data for column in known if self._level(*scene.gain(FLOOR, self.to, column))]
+            scene = Scene(scene.columns, [data for data in scene.data if data not in flat], scene.seeds)
+            said = [f"{FLOOR} is level as well, which leaves nothing to tell, on {', '.join(flat)}"] if flat else []
+        answer = counted(scene, name, self.to, self.at_least, self._level)
+        return answer._replace(numbers=(*answer.numbers, *said))
+
+    def _level(self, mean: float, low: float) -> bool:
+        """Whether a difference of means is small enough."""
         most = self.points / 100 + 1e-9  # a difference of exactly so many points counts
-        return counted(
-            scene, name, self.to, self.at_least,
-            lambda mean, low: mean >= -most and (self.or_better or mean <= most),
-        )
+        return mean >= -most and (self.or_better or mean <= most)
 
 
 @dataclass(frozen=True)

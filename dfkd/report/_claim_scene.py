@@ -93,6 +93,11 @@ class Scene:
         """A strategy's mean over data sets."""
         return average([column.drawn[strategy] for column in columns])
 
+    def gain(self, first: str, second: str, column: Column) -> tuple[float, float]:
+        """By how much one strategy is better than another on a data set, and the lower bound of the interval."""
+        found = difference(column.drawn[first], column.drawn[second])
+        return found.mean, found.low
+
     def fewest(self, strategies: Sequence[str], columns: Sequence[Column]) -> int | None:
         """The fewest seeds of one of the strategies on one of the data sets; ``None`` without any."""
         return min((len(column.runs[name]) for column in columns for name in strategies), default=None)
@@ -115,8 +120,7 @@ def counted(scene: Scene, first: str, second: str, at_least: int, good: Judge) -
     lacking, seeds = scene.lacking(first, second), lambda columns: scene.fewest((first, second), columns)
     there, doing, numbers = scene.there(first, second), [], []
     for column in there:
-        found = difference(column.drawn[first], column.drawn[second])
-        doing += [column] if good(found.mean, found.low) else []
+        doing += [column] if good(*scene.gain(first, second, column)) else []
         numbers.append(_compared(first, second, [column], scene))
     count = len(doing)
     numbers.append(f"{count} of {len(scene.data)} data sets, {at_least} wanted")

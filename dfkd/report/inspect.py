@@ -19,6 +19,7 @@ from dfkd.runs import RunFolder
 Record = dict[str, Any]
 NOT_FACTS = ("step", "classes", "fresh", "learning_rate", "seconds")
 AVERAGED = 5
+HELDOUT = "heldout_agreement"
 
 
 def inspect_run(path: Path, per_class: int = 3) -> Group:
@@ -50,9 +51,15 @@ def alarm_line(alarm: Record) -> str:
 
 
 def early_and_late(metrics: Sequence[Record]) -> dict[str, tuple[float, float]]:
-    """Every logged number: its mean over the first and over the last few fresh batches that have it."""
+    """Every logged number: its mean over the first and over the last few fresh batches that have it.
+
+    Of what is measured on samples set aside, at any step: the first and the last value.
+    """
     found: dict[str, tuple[float, float]] = {}
-    fresh = [record for record in metrics if record.get("fresh", True)]
+    set_aside = [float(record[HELDOUT]) for record in metrics if record.get(HELDOUT) is not None]
+    if set_aside:
+        found[HELDOUT] = set_aside[0], set_aside[-1]
+    fresh = [{**record, HELDOUT: None} for record in metrics if record.get("fresh", True)]
     for name in dict.fromkeys(name for record in fresh for name in record if name not in NOT_FACTS):
         values = [float(record[name]) for record in fresh if isinstance(record.get(name), (int, float))]
         if values:
@@ -62,7 +69,7 @@ def early_and_late(metrics: Sequence[Record]) -> dict[str, tuple[float, float]]:
 
 def facts_table(metrics: Sequence[Record]) -> Table:
     """Losses and diagnostics, early against late."""
-    title = f"fresh batches: means over the first {AVERAGED} and the last {AVERAGED}"
+    title = f"fresh batches: means over the first {AVERAGED} and the last {AVERAGED}; {HELDOUT}: first and last"
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("fact")
     table.add_column("early", justify="right")

@@ -71,9 +71,13 @@ class Reward:
         self.options, self.classes, self.order = options, classes, order
         self.seen: deque[int] = deque(maxlen=options.reward_window)
         self.prompts: deque[Prompt] = deque(maxlen=options.reward_window)
+        self.facts: dict[str, float] = {}
 
     def __call__(self, prompts: Tensor, teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
         """The reward of each prompt, (B,), on the CPU; the texts and prompts count as seen from then on.
+
+        ``facts`` has its parts from then on, means over the batch: ``reward_base``, of teacher and student alone, and
+        what balance and repetition add, weighted, where they have a weight: ``reward_balance``, ``reward_repetition``.
 
         Args:
             prompts: (B, P).
@@ -82,11 +86,14 @@ class Reward:
         """
         reward = base_reward(teacher_logits, student_logits, self.options.reward).cpu()
         top, written = teacher_logits.argmax(dim=1).tolist(), [tuple(prompt) for prompt in prompts.tolist()]
+        parts = {"reward_base": reward}
         if self.options.balance_weight:
             bonus = balance_bonus(self.seen, self.classes)
-            reward = reward + self.options.balance_weight * torch.tensor([bonus[index] for index in top])
+            parts["reward_balance"] = self.options.balance_weight * torch.tensor([bonus[index] for index in top])
         if self.options.repetition_weight:
-            reward = reward - self.options.repetition_weight * torch.tensor(repetition(written, self.prompts))
+            repeated = torch.tensor(repetition(written, self.prompts))
+            parts["reward_repetition"] = -self.options.repetition_weight * repeated
+        reward, self.facts = sum(parts.values()), {name: float(part.mean()) for name, part in parts.items()}
         self.seen.extend(top)
         self.prompts.extend(written)
         return reward[torch.randperm(len(reward), generator=self.order)] if self.options.shuffle_rewards else reward

@@ -70,9 +70,9 @@ class Learner:
         options: which learner, and its rates.
 
     Source: the reward reaches the prompter alone, by reinforcement learning: Ma et al., IJCAI 2022 (PromptDFD), section
-    3.2. REINFORCE (Williams 1992) with a moving-average baseline or that of the batch's other samples (Kool et al., ICLR
-    2019 workshop on deep reinforcement learning meets structured prediction), PPO's clipping (Schulman et al., arXiv:1707.06347,
-    equation 7; without a value network), and the KL are ours.
+    3.2. REINFORCE (Williams 1992) with a moving-average baseline or the mean of the batch's other samples (Kool et al.,
+    ICLR 2019 workshop on deep reinforcement learning meets structured prediction), PPO's clipping (Schulman et al.,
+    arXiv:1707.06347, equation 7; without a value network), and the KL are ours.
     """
 
     def __init__(self, policy: PromptPolicy, options: LearnerOptions) -> None:

@@ -112,7 +112,8 @@ class PromptRl(Written):
             return
         self.waiting = None
         rewards = self.reward(waiting.prompts, feedback.teacher_logits, feedback.student_logits)
-        waiting.facts.update(reward=float(rewards.mean()), **self.learner.update(waiting.prompts, rewards))
+        waiting.facts.update(self.reward.facts, reward=float(rewards.mean()))
+        waiting.facts.update(self.learner.update(waiting.prompts, rewards))
         self.last_rewards = rewards.detach()
 
     def rewards(self, feedback: Feedback) -> Tensor | None:

@@ -81,7 +81,7 @@ def _facts(runs: Sequence[Run], looks: Mapping[str, Look], names: Mapping[str, s
         return None
     groups = crowds(sorted({strategy for _, after in found.values() for strategy in after}))
     columns = len(groups) if len(groups) > 1 else 2 if len(found) == 4 else 3
-    shared = {"sharex": True, "sharey": "row"} if len(groups) > 1 else {}
+    shared: dict[str, Any] = {"sharex": True, "sharey": "row"} if len(groups) > 1 else {}
     figure, all_axes = panels(len(found) * len(groups), columns, 2.2, **shared)
     handles: dict[str, Any] = {}
     places = [(name, group) for name in found for group in groups]
