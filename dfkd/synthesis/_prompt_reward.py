@@ -93,7 +93,8 @@ class Reward:
         if self.options.repetition_weight:
             repeated = torch.tensor(repetition(written, self.prompts))
             parts["reward_repetition"] = -self.options.repetition_weight * repeated
-        reward, self.facts = sum(parts.values()), {name: float(part.mean()) for name, part in parts.items()}
+        self.facts = {name: float(part.mean()) for name, part in parts.items()}
+        reward = torch.stack(list(parts.values())).sum(dim=0)
         self.seen.extend(top)
         self.prompts.extend(written)
         return reward[torch.randperm(len(reward), generator=self.order)] if self.options.shuffle_rewards else reward
