@@ -88,6 +88,7 @@ def _facts(runs: Sequence[Run], looks: Mapping[str, Look], names: Mapping[str, s
     for axes, (name, group) in zip(all_axes, places):
         name_axes(axes, x="student step", y=names[name])
         before, after = found[name]
+        axes.set_visible(group == groups[0] or bool({*before, *after} & set(group)))  # the first has the label
         for strategy in group:
             if strategy in before:
                 thin = before[strategy]
