@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -10,9 +11,11 @@ from typing import Any, Sequence
 
 import pytest
 import torch
+from rich.console import Console
 
 from dfkd import attacking, cli, console, pipeline, runs, textattack_bridge
 from dfkd.attacking import Settings
+from dfkd.commands import judging
 from dfkd.errors import Busy, ConfigError
 from dfkd.evaluate.predict import predict
 from dfkd.finished import load_student
@@ -263,3 +266,23 @@ def test_the_bridge_keeps_textattacks_contract(finished_run: Path) -> None:
 def test_the_bridge_wants_a_student(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no student in"):
         textattack_bridge.wrapper(tmp_path)
+
+
+def test_the_table_names_attack_and_victim_in_eighty_columns() -> None:
+    found = {"accuracy": 0.9, "accuracy_under_attack": 0.175, "success_rate": 0.806, "words_changed": 0.135}
+    found["queries"] = 1056.0
+    carried = {"accuracy": 1.0, "success_rate": 0.625}
+    entries = [
+        {
+            "settings": {"attack": attack}, "results": {"teacher": found, "student": {**found, "queries": None}},
+            "transfer": {"teacher_to_student": carried, "student_to_teacher": carried},
+        } for attack in ("characters", "neighbours", "masked", "textattack")
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(judging._attacks_table(entries))
+    lines = console.export_text().splitlines()
+    rows = [line.split() for line in lines if "90.0" in line]
+    assert [row[:2] for row in rows] == [
+        [entry["settings"]["attack"], against] for entry in entries for against in ("teacher", "student")
+    ]
+    assert rows[0][2:] == ["90.0", "17.5", "80.6", "13.5", "1056", "100.0", "62.5"] and "…" not in "".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dfkd.commands._app import Overrides, app
@@ -122,11 +123,15 @@ def attack(
 
 
 def _attacks_table(entries: list[dict[str, Any]]) -> Table:
-    """A row for each attack and victim."""
-    table = Table(
-        "attack", "against", "accuracy", "under attack", "success rate", "words changed", "queries a text",
-        "the other's accuracy", "flips carried over",
-    )
+    """A row for each attack and victim, in % but for the queries; what is named by it is never cut, at 80 columns."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption="in %, but for queries a text")
+    for heading in ("attack", "against"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (
+        "accu-\nracy", "under\nattack", "success\nrate", "words\nchanged", "queries\na text",
+        "other's\naccu-\nracy", "flips\ncarried\nover",
+    ):
+        table.add_column(heading, justify="right")
     for entry in entries:
         for against, other in (("teacher", "student"), ("student", "teacher")):
             found, carried = entry["results"][against], entry["transfer"][f"{against}_to_{other}"]
@@ -134,13 +139,13 @@ def _attacks_table(entries: list[dict[str, Any]]) -> Table:
             queries = "-" if found["queries"] is None else f"{found['queries']:.0f}"
             table.add_row(
                 entry["settings"]["attack"], against, *map(_percent, shares), queries,
-                f"{other} {_percent(carried['accuracy'])}", _percent(carried["success_rate"]),
+                _percent(carried["accuracy"]), _percent(carried["success_rate"]),
             )
     return table
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -116,7 +116,7 @@ def _places(results: Sequence[Result]) -> dict[Place, dict[str, Column]]:
     for grid, own in by_grid.items():
         # runs without test data can say nothing of accuracies; those of other grids can
         tested = [result for result in own if result.content["student"].get("correct") is not None]
-        settings = {result.setting for result in tested}
+        settings = {result.setting._replace(table="") for result in tested}
         number = Counter((setting.data, setting.student) for setting in settings)
         alike = [result for result in tested if number[result.setting.data, result.setting.student] == 1]
         for (student, data), runs in grouped(alike).items():
