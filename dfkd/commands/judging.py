@@ -129,7 +129,7 @@ def _attacks_table(entries: list[dict[str, Any]]) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in (
         "accu-\nracy", "under\nattack", "success\nrate", "words\nchanged", "queries\na text",
-        "other's\naccu-\nracy", "flips\ncarried\nover",
+        "other:\naccu-\nracy", "flips\ncarried\nover",
     ):
         table.add_column(heading, justify="right")
     for entry in entries:
