@@ -112,6 +112,19 @@ def test_facts_are_logged_with_the_batch_that_they_are_of(build: Build) -> None:
     assert before["generated_tokens"] == made + 5 * 8 * (made > 0)  # nothing dropped: 8 prompts of 5 tokens
 
 
+def test_a_reward_without_dropout_is_of_the_student_before_its_step(build: Build) -> None:
+    strategy = build(student_dropout=False)
+    assert strategy.student.training
+    batch = strategy.synthesize(8)
+    asked = answer(strategy, batch)
+    with torch.no_grad():
+        for weights in strategy.student.parameters():  # the student's step
+            weights.mul_(0.5)
+    strategy.observe(replace(rigged(batch, [True] * 8), teacher_logits=asked.teacher_logits))
+    expected = base_reward(asked.teacher_logits, asked.student_logits, "teacher_minus_student")
+    assert strategy.last_rewards.numpy() == pytest.approx(expected.numpy(), abs=1e-6) and strategy.student.training
+
+
 def test_prompts_come_with_their_texts(build: Build) -> None:
     strategy = build(prompt_tokens=3)
     batch = strategy.synthesize(6)
@@ -216,7 +229,7 @@ CHANGED: dict[str, Any] = {
     "policy": "gru", "lora_rank": 2, "lora_targets": "attention", "gru_width": 16, "learner": "ppo", "epochs": 2,
     "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline": "leave_one_out", "baseline_momentum": 0.0,
     "normalise_advantage": True, "policy_rate": 1e-3, "shuffle_rewards": True, "policy_clip": 1e-8,
-    "reward": "kl", "balance_weight": 5.0, "repetition_weight": 5.0, "reward_window": 7,
+    "reward": "kl", "student_dropout": False, "balance_weight": 5.0, "repetition_weight": 5.0, "reward_window": 7,
 }
 
 

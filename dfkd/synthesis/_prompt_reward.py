@@ -24,7 +24,8 @@ class RewardOptions:
 
     Args:
         reward: of a text whose class is c = argmax T: ``teacher_minus_student``: T_c - S_c; ``teacher``: T_c;
-            ``minus_student``: -S_c; ``kl``: KL(T || S). S is the student as it trains, its dropout included.
+            ``minus_student``: -S_c; ``kl``: KL(T || S). S is the student before it learns from the text.
+        student_dropout: S with the student's dropout on, as its own step has it anyway; off: asked once more without.
         balance_weight: weight of a bonus for texts of classes that were rare of late, a penalty for frequent ones.
         repetition_weight: weight of a penalty for pairs of neighbouring tokens that prompts have repeated of late.
         reward_window: how many texts and prompts "of late" are.
@@ -33,6 +34,7 @@ class RewardOptions:
     """
 
     reward: Literal["teacher_minus_student", "teacher", "minus_student", "kl"] = "teacher_minus_student"
+    student_dropout: bool = True
     balance_weight: float = 0.0
     repetition_weight: float = 0.0
     reward_window: int = 512

@@ -55,11 +55,15 @@ class Options(PromptedOptions, PolicyOptions, LearnerOptions, RewardOptions):
 
 
 class Waiting(NamedTuple):
-    """A batch whose reward is still to come: its texts, prompts (B, P), and what is logged with it."""
+    """A batch whose reward is still to come: its texts, prompts (B, P), and what is logged with it.
+
+    And the student's logits (B, C) without dropout, where the reward is of those.
+    """
 
     texts: Sequence[Any]
     prompts: Tensor
     facts: dict[str, float]
+    student_logits: Tensor | None
 
 
 class PromptRl(Written):
@@ -97,7 +101,8 @@ class PromptRl(Written):
         prompts = [draft.tokens[len(self.writer.source.start) :] for draft in drafts]
         # the facts stay in our hands: observe() adds what is known once the student has answered
         facts = {**batch.info, "prompt_distinct": distinct_pairs(prompts)}
-        self.waiting = Waiting(batch.texts or (), torch.tensor(prompts), facts)
+        logits = None if self.reward.options.student_dropout else self._student_logits(batch)
+        self.waiting = Waiting(batch.texts or (), torch.tensor(prompts), facts, logits)
         return replace(batch, info=facts)
 
     def draw(self, n: int) -> Tensor:
@@ -111,7 +116,8 @@ class PromptRl(Written):
         if waiting is None or not feedback.fresh or feedback.batch.texts != waiting.texts:
             return
         self.waiting = None
-        rewards = self.reward(waiting.prompts, feedback.teacher_logits, feedback.student_logits)
+        student_logits = feedback.student_logits if waiting.student_logits is None else waiting.student_logits
+        rewards = self.reward(waiting.prompts, feedback.teacher_logits, student_logits)
         waiting.facts.update(self.reward.facts, reward=float(rewards.mean()))
         waiting.facts.update(self.learner.update(waiting.prompts, rewards))
         self.last_rewards = rewards.detach()
@@ -128,10 +134,13 @@ class PromptRl(Written):
         tokens = torch.from_numpy(prompts)
         drafts = self._drafts(tokens)
         batch, _ = self.writer.write(range(len(drafts)), lambda places: [drafts[place] for place in places])
-        with torch.no_grad(), still(self.student):
-            logits = logits_of(self.student.from_batch(batch))
-        rewards: numpy.ndarray = self.reward(tokens, self.teacher.label(batch), logits).numpy()
+        rewards: numpy.ndarray = self.reward(tokens, self.teacher.label(batch), self._student_logits(batch)).numpy()
         return rewards
+
+    def _student_logits(self, batch: PseudoBatch) -> Tensor:
+        """The student's answers (B, C) as it is, without dropout."""
+        with torch.no_grad(), still(self.student):
+            return logits_of(self.student.from_batch(batch))
 
     def reseed(self, seed: int) -> None:
         """Let :meth:`score` begin anew: its draws follow the seed, and no text or prompt counts as seen.
