@@ -39,6 +39,7 @@ def locate(reference: str, marker: str = "config.json") -> Path:
     if not path or not located.exists():
         wanted = path or f"a folder with {marker}"
         ends = [str(f) for f in distribution.files or () if path and f"/{f}".endswith(f"/{path}")]
-        fix = f"write {PREFIX}{name}:{ends[0]}" if ends else None  # the path begins with the package's own folder
-        raise ConfigError(f"'{reference}': package '{name}' does not hold it", expected=wanted, found="nothing", fix=fix)
+        remedy = f"write {PREFIX}{name}:{ends[0]}" if ends else None  # the path begins with the package's own folder
+        problem = f"'{reference}': package '{name}' does not hold it"
+        raise ConfigError(problem, expected=wanted, found="nothing", fix=remedy)
     return located
