@@ -65,6 +65,37 @@ def forget_failures(jobs: Sequence[Job]) -> None:
         job.failure.unlink(missing_ok=True)
 
 
+def check_ahead(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Look at every run that is to be done before any begins; one that cannot begin has failed, and is not tried.
+
+    Rows of data are left for later: reading them takes seconds each.
+
+    Returns:
+        What is wrong -> the runs that it is wrong with.
+    """
+    found: dict[str, list[Job]] = {}
+    fine: set[tuple[str, str]] = set()
+    answers: dict[tuple[str, str, str], str] = {}  # seeds change nothing
+    for job in jobs:
+        cell = job.cell
+        parts = {(cell.data, f"strategy {cell.strategy}"), (cell.data, f"student {cell.student}")}
+        if job.folder.finished or job.folder.busy or parts <= fine:
+            continue
+        row = (cell.data, cell.student, cell.strategy)
+        if row not in answers:
+            try:
+                pipeline.preflight(job.config, rows=False)
+                answers[row] = ""
+            except ConfigError as error:
+                answers[row] = str(error)
+        if answers[row]:
+            note_failure(job, DfkdError(answers[row]))
+            found.setdefault(answers[row], []).append(job)
+        else:
+            fine |= parts
+    return found
+
+
 class Watcher(Protocol):
     """Who is shown how far a grid is."""
 

@@ -5,7 +5,9 @@ Every unknown key, wrong type and value out of range is collected, and raised as
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import hashlib
 import re
 import sys
@@ -44,10 +46,16 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigError("an override is not of the form key=value", found=override, fix="write key=value")
         try:
-            parsed[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))["v"]  # type: ignore
+            parsed[key] = copy.deepcopy(_value(value))
         except Exception as error:
             raise ConfigError(f"the value of '{key}' cannot be read", expected="YAML", found=value) from error
     return parsed
+
+
+@functools.lru_cache(maxsize=4096)  # a table's runs have most of their settings in common
+def _value(text: str) -> Any:
+    """A YAML value."""
+    return OmegaConf.to_container(OmegaConf.from_dotlist([f"v={text}"]))["v"]  # type: ignore
 
 
 def search_folders(kind: str) -> list[Path]:
@@ -91,12 +99,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is no YAML mapping.
     """
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path))
+        facts = path.stat()
+        values = copy.deepcopy(_content(path.resolve(), facts.st_mtime_ns, facts.st_size))
     except Exception as error:
         raise ConfigError(f"{path} cannot be read", expected="a YAML mapping", found=str(error)) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is no mapping", expected="key: value lines", found=type(values).__name__)
     return {str(key): value for key, value in values.items()}
+
+
+@functools.lru_cache(maxsize=256)
+def _content(path: Path, changed: int, size: int) -> Any:
+    """What a YAML file holds, as of its last change."""
+    return OmegaConf.to_container(OmegaConf.load(path))
 
 
 def load(overrides: Sequence[str], check_options: OptionsCheck | None = None) -> RunConfig:

@@ -74,7 +74,7 @@ def check_options(kind: str, component: Mapping[str, Any]) -> list[ConfigError]:
 
 def preflight(
     config: RunConfig, log: Callable[[dict[str, Any]], None] | None = None, with_student: bool = True,
-    scored: bool = True,
+    scored: bool = True, rows: bool = True,
 ) -> Parts:
     """Check everything that can be checked before any work.
 
@@ -83,6 +83,7 @@ def preflight(
         log: hears of each hand-out of texts; ``None``: nobody does.
         with_student: whether a student will be trained.
         scored: whether it may be judged on the test split.
+        rows: whether the rows of the splits are checked as well, which takes seconds.
 
     Raises:
         ConfigError: lists every problem found.
@@ -93,7 +94,7 @@ def preflight(
     task: Task | None = None
     with noting(problems):
         task = tasks.load(config.data, log, scored)
-        for split in _splits_needed(task, strategy_options):
+        for split in _splits_needed(task, strategy_options) if rows else ():
             task.fingerprint(split)  # reads and checks the rows; hands out nothing
     corpus = corpus_door(task, config.strategy.name)
     with noting(problems):

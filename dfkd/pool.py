@@ -190,9 +190,15 @@ class Pool:
 def read_folder(folder: Path) -> Iterator[tuple[PseudoBatch, Tensor, int]]:
     """The batches that a folder holds, those too old to be drawn left out if they are gone: with logits and step."""
     for path in sorted(folder.glob("*.arrow")):
-        with pyarrow.memory_map(str(path)) as source:
-            rows = pyarrow.ipc.open_file(source).read_all().to_pylist()
+        rows = read_file(path)
         yield _to_batch(rows), torch.tensor([row["teacher_logits"] for row in rows]), rows[0]["step"]
+
+
+def read_file(path: Path) -> list[dict[str, Any]]:
+    """The samples of one file, as mappings of the columns."""
+    with pyarrow.memory_map(str(path)) as source:
+        rows: list[dict[str, Any]] = pyarrow.ipc.open_file(source).read_all().to_pylist()
+    return rows
 
 
 def _balanced(classes: numpy.ndarray, n: int, generator: torch.Generator) -> list[int]:

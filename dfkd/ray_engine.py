@@ -53,7 +53,8 @@ def supervise(jobs: Sequence[Job], workers: int, watcher: Watcher) -> None:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         places = int(ray.cluster_resources().get("GPU" if gpus else "CPU", workers))
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_work)
-        waiting = {task.remote(job, os.getcwd()): job for job in jobs if not job.folder.finished}
+        todo = [job for job in jobs if not job.folder.finished and not job.failure.is_file()]
+        waiting = {task.remote(job, os.getcwd()): job for job in todo}
         outlook = Outlook(jobs, max(1, places))
         while waiting:
             ended, _ = ray.wait(list(waiting), timeout=WAIT_SECONDS)

@@ -307,6 +307,33 @@ def test_a_failure_is_named_and_the_rest_goes_on(grid: Callable[..., Path], monk
     assert not list(jobs[0].folder.final.parent.rglob("failure.txt"))
 
 
+def test_runs_that_cannot_begin_are_told_before_any_does(
+    grid: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategies = {"random_tokens": None, "of a pool": {"pool": "no/such/pool"}}
+    students = {"one": {"student.layers": 1}, "nine": {"student.layers": 9}}
+    jobs = grids.load(str(grid(strategies=strategies, students=students, seeds=2)))
+    asked, whole = list[Any](), pipeline.preflight
+
+    def preflight(config: Any, **rest: Any) -> Any:
+        asked.append(config)
+        return whole(config, **rest)
+
+    monkeypatch.setattr(pipeline, "preflight", preflight)
+    problems = compare.check_ahead(jobs)
+    rows = {frozenset(f"{job.cell.student}, {job.cell.strategy}" for job in runs) for runs in problems.values()}
+    assert rows == {frozenset({row}) for row in ("one, of a pool", "nine, of a pool", "nine, random_tokens")}
+    assert all(len(runs) == 2 for runs in problems.values()) and len(asked) == 4  # seeds are alike
+    both, = (text for text, runs in problems.items() if (runs[0].cell.student, runs[0].cell.strategy) == (
+        "nine", "of a pool"))
+    assert "no pool in 'no/such/pool'" in both and "the student has more layers" in both
+    monkeypatch.setattr(pipeline, "preflight", whole)
+    compare.work_off(jobs, silent)
+    found, missing = compare.outcome(jobs)
+    assert len(found) == 2 and len(missing) == 6 and all("failed: " in absent.reason for absent in missing)
+    assert "no pool in 'no/such/pool'" in next(absent.reason for absent in missing if "one, of a pool" in absent.run)
+
+
 def fails_for(strategy: str, whole: Any) -> Any:
     def fit(self: distill.Distiller) -> Any:
         if type(self.synthesizer).__module__.endswith(strategy):
@@ -355,6 +382,7 @@ def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
         cli.main()
     printed = capsys.readouterr().out
     assert stop.value.code == 1 and "2 of 4 runs" in printed
+    assert "cannot begin (2 runs): toy, too many, random_tokens; toy, too many, real_text\nthe student has" in printed
     assert "Student: one layer" in printed and "| real_text † | 1 |" in printed
     assert "missing: toy, too many, random_tokens, seed 0: failed: the student has more layers" in printed
     assert "Student: too many\n\nNothing finished: 2 runs, 2 of them failed." in printed
@@ -422,6 +450,7 @@ def test_two_workers_of_ray_do_the_runs_and_name_what_failed(
         cli.main()
     printed = capsys.readouterr().out
     assert stop.value.code == 1 and "2 of 4 runs" in printed
+    assert "cannot begin (2 runs): toy, too many, random_tokens; toy, too many, real_text\nthe student has" in printed
     assert "missing: toy, too many, random_tokens, seed 0: failed: the student has more layers" in printed
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
 

@@ -29,7 +29,7 @@ from dfkd.models.language.environment import VectorPromptEnvironment
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
 from dfkd.models.teacher import Teacher
-from dfkd.report import inspect_pool
+from dfkd.report import inspect, inspect_pool
 from dfkd.synthesis import prompt_rl, registry
 from dfkd.synthesis._inversion import still
 from dfkd.synthesis._prompt_policy import PolicyOptions
@@ -400,6 +400,20 @@ def test_rewards_are_stored_with_the_texts(rewarded: list[str], tmp_path: Path) 
     means = [numpy.mean([row["reward"] for row in rows if row["step"] == m["step"]]) for m in metrics if m["fresh"]]
     assert len(means) == 2
     assert means == pytest.approx([m["reward"] for m in metrics if m["fresh"]], abs=1e-5)
+
+
+def test_inspect_shows_the_rewards_of_the_texts_that_a_run_has_kept(rewarded: list[str], tmp_path: Path) -> None:
+    rows, folder = arrow_rows(tmp_path / "it/pool"), runs.RunFolder(tmp_path / "it")
+    samples = inspect.samples_of(folder, ["weather", "food", "sport"], "prompt_rl")
+    assert [(sample["text"], sample["reward"]) for sample in samples] == [(row["text"], row["reward"]) for row in rows]
+    assert all({"step", "prompt", "confidence"} <= set(sample) and "strategy" not in sample for sample in samples)
+    sorted((tmp_path / "it/pool").glob("*.arrow"))[0].unlink()  # too old to be replayed: what was logged stands in
+    older = [sample["text"] for sample in folder.read_log("samples") if sample["step"] < rows[-1]["step"]]
+    samples = inspect.samples_of(folder, ["weather", "food", "sport"], "prompt_rl")
+    assert [sample["text"] for sample in samples] == [*older, *(row["text"] for row in rows[8:])] and older
+    console = Console(width=250, record=True, file=io.StringIO())
+    console.print(inspect.inspect_run(tmp_path / "it"))
+    assert f"{rows[-1]['reward']:.3f}" in console.export_text()
 
 
 def test_a_finished_run_becomes_a_pool_with_rewards(rewarded: list[str], tmp_path: Path) -> None:

@@ -61,6 +61,20 @@ def line(text: str, strategy: str) -> str:
 # what is said of a cell
 
 
+def test_rows_that_train_otherwise_than_others_are_told() -> None:
+    runs = [*seeds("random_tokens", 0.5, 0.5), made("pooled", 0.6), made("other|s", 0.6)]
+    runs.append(made("real_text", 0.7, student="b"))
+    runs[2].content["config"]["train"] |= {"replay_share": 0.75, "checkpoint_every": 7}
+    runs[3].content["config"]["train"] |= {"replay_share": 0.0}  # an older run does not tell what is the default now
+    runs[4].content["config"]["train"] |= {"learning_rate": 1.0}  # another student's
+    said = [line for line in document.facts(Grid("g", tuple(runs))) if line.startswith("Training")]
+    assert said == [
+        "Training, replay_share=0.0: `random_tokens`, `other\\|s`, `real_text`.",
+        "Training, replay_share=0.75: `pooled`.",
+    ]
+    assert not [line for line in document.facts(Grid("g", tuple(runs[:2]))) if line.startswith("Training")]
+
+
 def test_a_cell_holds_mean_deviation_interval_and_star() -> None:
     runs = [*seeds("random_tokens", 0.5, 0.5), *seeds("as_dfd", 0.80, 0.84), *seeds("real_text", 0.9, 0.9)]
     entry = comparison.entries(runs)["small", "sst2", "as_dfd"]

@@ -52,6 +52,8 @@ def compare(
         return work.work_off(jobs, quiet_listeners)
     if not show:
         work.forget_failures(jobs)
+        for problem, stuck in work.check_ahead(jobs).items():
+            _tell_stuck(problem, stuck)
         arguments = [table, *given, *(part for name in only or [] for part in ("--only", name))]
         with GridProgress(len(jobs)) as progress:
             watcher = progress if keep is None else work.Keeping(progress, jobs, keep)
@@ -70,6 +72,12 @@ def compare(
         work.keep_results(found, keep)
     if missing and not show:
         raise typer.Exit(1)
+
+
+def _tell_stuck(problem: str, jobs: list[Job]) -> None:
+    """Say which runs cannot begin, and why; the others are done."""
+    rows = dict.fromkeys(f"{job.cell.data}, {job.cell.student}, {job.cell.strategy}" for job in jobs)
+    console.print(f"cannot begin ({len(jobs)} runs): {'; '.join(rows)}\n{problem}", markup=False, soft_wrap=True)
 
 
 def _whole(table: str, overrides: list[str], only: list[str] | None) -> list[Job]:

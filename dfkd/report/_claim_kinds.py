@@ -84,7 +84,7 @@ class Order(Claim):
             pair for before, after in zip(self.strategies, self.strategies[1:])
             for pair in product(_names(before), _names(after))
         ]
-        answers = [on_the_mean(scene, first, second, lambda mean, low: mean >= 0) for first, second in pairs]
+        answers = [on_the_mean(scene, first, second, lambda mean, low: mean >= 0, mark=True) for first, second in pairs]
         numbers = dict.fromkeys(number for answer in answers for number in answer.numbers)
         lacking = missing(scene.lacking(*sorted(self.names)))
         shown = [number for number in numbers if not number.startswith(NOT_RUN)]

@@ -130,15 +130,24 @@ def counted(scene: Scene, first: str, second: str, at_least: int, good: Judge) -
     return Answer(said, (*numbers, *missing(lacking)), seeds(most[:at_least] if said == HOLDS else there))
 
 
-def on_the_mean(scene: Scene, first: str, second: str, good: Judge) -> Answer:
-    """Whether ``good(mean difference, lower bound)`` is true of the means over all data sets."""
+def on_the_mean(scene: Scene, first: str, second: str, good: Judge, mark: bool = False) -> Answer:
+    """Whether ``good(mean difference, lower bound)`` is true of the means over all data sets.
+
+    Args:
+        scene: the runs.
+        first: a strategy.
+        second: another.
+        good: the judge.
+        mark: say so where the interval has 0 in it: where ``good`` does not ask for more, chance may decide.
+    """
     lacking, columns = scene.lacking(first, second), scene.there(first, second)
     if not columns:
         return Answer(NOT_RUN, missing(lacking))
     found = difference(scene.mean(first, columns), scene.mean(second, columns))
     said = NOT_RUN if lacking else HOLDS if good(found.mean, found.low) else FAILS
     seeds = scene.fewest((first, second), columns)
-    return Answer(said, (_compared(first, second, columns, scene), *missing(lacking)), seeds)
+    chance = ", within chance" if mark and found.low <= 0 <= found.high else ""
+    return Answer(said, (_compared(first, second, columns, scene) + chance, *missing(lacking)), seeds)
 
 
 def _compared(first: str, second: str, columns: Sequence[Column], scene: Scene) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Iterable, Iterator, Sequence
 
+from dfkd.config import TrainConfig
 from dfkd.errors import ConfigError
 from dfkd.report import _formats
 from dfkd.report._formats import plain
 from dfkd.report.layout import Sheet, sheets
-from dfkd.report.results import Missing, Result
+from dfkd.report.results import BUDGET, Missing, Result
 
+LOOKS = ("checkpoint_every", "on_alarm")  # of the training's settings: those that change no student
+DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}  # of settings that older runs do not have
 FORMATS = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
 
 
@@ -78,6 +81,7 @@ def facts(grid: Grid) -> list[str]:
     lines += [
         f"Teachers: {_several(_teachers(grid.results))}.",
         f"Budget: {_several(_budget(run) for run in grid.results)}.",
+        *_training(grid.results),
         f"Test: {_several(f'{run.setting.data}, {run.test}' for run in grid.results)}.",
         f"Machine: {_several(_machine(run) for run in grid.results)}.",
         f"Runs finished {_dates(grid.results)}.",
@@ -102,6 +106,20 @@ def _teachers(results: Iterable[Result]) -> Iterator[str]:
 
 def _budget(run: Result) -> str:
     return run.budget or f"steps={run.content['steps']}"
+
+
+def _training(results: Sequence[Result]) -> list[str]:
+    """Where rows of one student and data set trained otherwise than others, as by replay: which ones, and how."""
+    settings = [{**DEFAULTS, **run.content["config"].get("train", {})} for run in results]
+    values: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for run, train in zip(results, settings):
+        for name in train.keys() - {*BUDGET, *LOOKS}:
+            values[run.setting.data, run.setting.student, name].add(str(train[name]))
+    differing = sorted({name for (_, _, name), found in values.items() if len(found) > 1})
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for run, train in zip(results, settings):
+        groups[", ".join(f"{name}={train.get(name)}" for name in differing)][f"`{plain(run.strategy)}`"] = None
+    return [f"Training, {how}: {', '.join(who)}." for how, who in groups.items() if how]
 
 
 def _machine(run: Result) -> str:

@@ -6,12 +6,14 @@ import statistics
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dfkd import pool
 from dfkd.config import read_yaml
 from dfkd.errors import ConfigError
 from dfkd.runs import RunFolder
@@ -19,6 +21,7 @@ from dfkd.runs import RunFolder
 Record = dict[str, Any]
 NOT_FACTS = ("step", "classes", "fresh", "learning_rate", "seconds")
 AVERAGED = 5
+FILES_READ = 12  # at the beginning, in the middle and at the end, each: texts to look at, of pools of any size
 HELDOUT = "heldout_agreement"
 
 
@@ -41,8 +44,35 @@ def inspect_run(path: Path, per_class: int = 3) -> Group:
     parts: list[RenderableType] = [Text(f"{folder.path}, {metrics[-1]['step'] + 1} steps")]
     parts += [Text(f"alarm, {alarm_line(alarm)}", style="yellow") for alarm in folder.read_log("alarms")]
     parts += [Text("\n".join(notes_lines(folder.read_notes())))] if folder.read_notes() else []
-    classes = classes_table(metrics, _labels(folder))
-    return Group(*parts, facts_table(metrics), classes, samples_table(folder.read_log("samples"), per_class))
+    data, strategy = _settings(folder)
+    labels = [str(label) for label in data.get("labels", ())]
+    shown = samples_of(folder, labels, str(strategy.get("name")))
+    return Group(*parts, facts_table(metrics), classes_table(metrics, labels), samples_table(shown, per_class))
+
+
+def samples_of(folder: RunFolder, labels: Sequence[str], strategy: str) -> list[Record]:
+    """Samples of a run: of the texts that its replay has kept, with their rewards; of earlier ones what was logged.
+
+    Args:
+        folder: of the run.
+        labels: C class names, as the teacher's outputs stand.
+        strategy: the run's; parts of it are told by name.
+    """
+    paths = sorted((folder.path / "pool").glob("*.arrow"))
+    chosen = over_the_course([{"path": path} for path in paths], FILES_READ)
+    kept = [shown(row, labels, strategy) for entry in chosen for row in pool.read_file(entry["path"]) if row["text"]]
+    oldest = min((sample["step"] for sample in kept), default=None)
+    return [sample for sample in folder.read_log("samples") if oldest is None or sample["step"] < oldest] + kept
+
+
+def shown(row: Record, labels: Sequence[str], strategy: str) -> Record:
+    """A sample of a pool's file, as a run's ``samples.jsonl`` has them."""
+    confidence, best = torch.tensor(row["teacher_logits"]).softmax(dim=0).max(dim=0)
+    text = row["text"] if row["text_pair"] is None else f"{row['text']} | {row['text_pair']}"
+    name = labels[int(best)] if len(labels) == len(row["teacher_logits"]) else str(int(best))
+    sample = {"step": row["step"], "text": text, "teacher_class": name, "confidence": float(confidence)}
+    sample |= {name: row[name] for name in ("prompt", "reward") if row[name] is not None}
+    return {**sample, **({"strategy": row["strategy"]} if row["strategy"] not in (None, strategy) else {})}
 
 
 def alarm_line(alarm: Record) -> str:
@@ -104,11 +134,12 @@ def class_shares(counts: Sequence[Sequence[int]]) -> list[float]:
     return [total / max(1, sum(totals)) for total in totals]
 
 
-def _labels(folder: RunFolder) -> list[str]:
-    """The class names that a run's settings state; none where they cannot be read."""
+def _settings(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What a run's settings say of its data set and its strategy; nothing where they cannot be read."""
     path = folder.path / "config.yaml"
-    data = read_yaml(path).get("data") if path.is_file() else None
-    return [str(label) for label in data.get("labels", ())] if isinstance(data, dict) else []
+    stored = read_yaml(path) if path.is_file() else {}
+    data, strategy = (stored.get(name) for name in ("data", "strategy"))
+    return data if isinstance(data, dict) else {}, strategy if isinstance(strategy, dict) else {}
 
 
 def samples_table(samples: Sequence[Record], per_class: int) -> Table:

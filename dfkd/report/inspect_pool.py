@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping
 
-import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dfkd import runs, text_pool
 from dfkd.errors import ConfigError
-from dfkd.report.inspect import Record, alarm_line, facts_table, notes_lines, over_the_course, samples_table
-
-FILES_READ = 12  # at the beginning, in the middle and at the end, each: texts to look at, of pools of any size
+from dfkd.report.inspect import (
+    FILES_READ, Record, alarm_line, facts_table, notes_lines, over_the_course, samples_table, shown,
+)
 
 
 def is_pool(path: Path) -> bool:
@@ -65,17 +64,5 @@ def samples(path: Path, facts: Mapping[str, Any]) -> list[Record]:
     pool = text_pool.samples_of(path)
     pool.adopt(facts["files"])
     files = over_the_course([{"file": file} for file in range(len(pool.sizes))], FILES_READ)
-    found: list[Record] = []
-    for row in pool.rows_of([chosen["file"] for chosen in files]):
-        confidence, best = torch.tensor(row["teacher_logits"]).softmax(dim=0).max(dim=0)
-        text = row["text"] if row["text_pair"] is None else f"{row['text']} | {row['text_pair']}"
-        shown = {"step": row["step"], "text": text, "teacher_class": facts["labels"][int(best)]}
-        kept = {name: row[name] for name in ("prompt", "reward") if row[name] is not None}
-        found.append({**shown, "confidence": float(confidence), **kept, **_maker(row, facts)})
-    return found
-
-
-def _maker(row: Record, facts: Mapping[str, Any]) -> Record:
-    """The part that made a sample, where the pool's strategy has several."""
-    is_part = row["strategy"] not in (None, facts["config"]["strategy"]["name"])
-    return {"strategy": row["strategy"]} if is_part else {}
+    strategy = facts["config"]["strategy"]["name"]
+    return [shown(row, facts["labels"], strategy) for row in pool.rows_of([chosen["file"] for chosen in files])]
