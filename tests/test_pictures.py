@@ -372,6 +372,18 @@ def test_students_are_numbered_and_real_text_is_not_on_the_front() -> None:
     assert pareto.pareto(students[:1], 0.95, "time", {}, "accuracy") is None
 
 
+def test_of_many_strategies_those_are_drawn_that_are_best_for_a_student() -> None:
+    means = {FLOOR: (0.1, 0.1), CEILING: (0.9, 0.9), **{f"s{n}": (0.3 + n / 100, 0.7 - n / 100) for n in range(8)}}
+    students = [
+        Student(name, strategy, cost, Scored(own[place], 0, 1), strategy == CEILING)
+        for strategy, own in means.items() for place, (name, cost) in enumerate([("one", 0.2), ("two", 0.4)])
+    ]
+    kept = [student.strategy for student in pareto.telling(students)]
+    assert len(set(kept)) == pareto.MOST and {FLOOR, CEILING, "s0", "s7"} <= set(kept) and kept.count("s7") == 2
+    few = students[: 2 * pareto.MOST]
+    assert pareto.telling(few) == few
+
+
 def test_the_overview_has_a_column_for_each_data_set() -> None:
     runs = [run(name, right, data=data, train={"steps": 10}) for data in ("one", "two") for name, right in
             ((FLOOR, 0.25), ("a", 0.5), (CEILING, 0.75))]

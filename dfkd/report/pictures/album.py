@@ -28,7 +28,8 @@ CAPTIONS = {
     "accuracy_by_samples": "Score on the test split at the end of runs with different budgets, against the pseudo "
     "samples drawn (a pool's or a corpus' may have come more than once). Bands: 95 % interval over items and seeds.",
     "accuracy_by_cost": "Students of one teacher and budget: score against cost, with 95 % intervals; the strategies "
-    "of one student side by side. The grey line joins the data-free students that no cheaper one equals.",
+    "of one student side by side. The grey line joins the data-free students that no cheaper one equals. Of more than "
+    f"{pareto.MOST} strategies those are drawn that are best for most students, with floor and ceiling.",
     "agreement": "Agreement with the teacher on the pseudo samples that each strategy set aside before its training: "
     "how well its own samples are learnt. Each strategy is asked about its own, so that the curves are not measured on "
     "the same samples, and none on the test split. Bands: lowest to highest seed.",

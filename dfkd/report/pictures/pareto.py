@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
+from dfkd.report.gap import CEILING, FLOOR
 from dfkd.report.pictures.outcomes import METRICS, Scored, Scores
 from dfkd.report.pictures.style import SMALL, Look, legend, name_axes, panels, rank
 from dfkd.report.results import Result
@@ -22,6 +23,7 @@ COSTS = {
 }
 POINT = 1 / 72  # inches
 APART, SPREAD = 4.5, 40.0  # points between the strategies of one student, and over all of them
+MOST = 6  # strategies; of more, a dot each for every student could not be told apart
 NEAR = 0.04  # of the axis: labels that are nearer stand above each other
 
 
@@ -99,7 +101,7 @@ def pareto(
     if len({student.name for student in students}) < 2:
         return None
     figure, (axes,) = panels(1, 1, 3.4)
-    handles = _dots(figure, axes, students, looks)
+    handles = _dots(figure, axes, telling(students), looks)
     if teacher is not None:
         star, = axes.plot([1.0], [100 * teacher], color="#000000", marker="*", markersize=10, linestyle="")
         handles["teacher"] = star
@@ -110,6 +112,28 @@ def pareto(
     name_axes(axes, x=COSTS[kind], y=f"test {METRICS.get(metric, metric)} (%)")
     legend(figure, {**handles, **_numbers(axes, students)})
     return figure
+
+
+def telling(students: Sequence[Student]) -> list[Student]:
+    """Those of at most :data:`MOST` strategies: floor, ceiling, and the data-free ones that are best for most students.
+
+    All students stay, each with its best data-free strategy, as far as there is room.
+    """
+    found: dict[str, list[Student]] = defaultdict(list)
+    for student in students:
+        found[student.strategy].append(student)
+    wins = {name: 0 for name in found}
+    for name in {student.name for student in students}:
+        own = [student for student in students if student.name == name and not student.real]
+        if own:
+            wins[max(own, key=lambda student: student.score.mean).strategy] += 1
+
+    def merit(strategy: str) -> tuple[bool, int, float]:
+        mean = statistics.fmean(student.score.mean for student in found[strategy])
+        return strategy in (FLOOR, CEILING), wins[strategy], mean
+
+    kept = sorted(found, key=merit, reverse=True)[:MOST]
+    return [student for student in students if student.strategy in kept]
 
 
 def _dots(
