@@ -19,7 +19,7 @@ from dfkd import identity, pipeline, state, workers
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
-from dfkd.report.results import FAILED, Missing, Result, collect, why
+from dfkd.report.results import FAILED, Missing, Result, collect, why, with_teachers_pooled
 
 
 def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[Listeners]]) -> None:
@@ -216,7 +216,7 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
             missing.append(absent(job.cell, f"{FAILED}: {why(job.failure)} (see {job.failure})"))
         else:
             missing.append(absent(job.cell, "not run yet"))
-    return found, missing
+    return with_teachers_pooled(found), missing
 
 
 def absent(cell: Cell, reason: str) -> Missing:

@@ -18,7 +18,7 @@ from dfkd.errors import ConfigError
 from dfkd.report import _formats, comparison, document, page, paper, results, table
 from dfkd.report.document import Grid
 from dfkd.report.layout import sheets
-from dfkd.report.results import Missing, Result
+from dfkd.report.results import Missing, Result, collect
 
 ITEMS = 200
 Make = Callable[..., Result]
@@ -446,17 +446,51 @@ def test_runs_of_several_settings_name_their_grid(kept: Path) -> None:
 def test_a_teacher_trained_again_elsewhere_is_the_same_one_if_it_gives_the_same_answers(kept: Path) -> None:
     runs = [made(name, right) for name, right in (("random_tokens", 0.5), ("as_dfd", 0.8), ("real_text", 0.9))]
     for run, weights in zip(runs, "abc"):
-        run.content["teacher"] |= {"sha256": weights * 9, "correct": "f0"}
+        run.content["teacher"] |= {"sha256": weights * 9, "correct": "f0" * 25}
     closed = comparison.entries(runs)["small", "sst2", "as_dfd"].gap
     assert closed is not None and closed.mean == pytest.approx(0.75, abs=0.05)
     facts = document.facts(document.Grid("g", tuple(runs)))
     assert "Teachers: sst2 95.0 % (aaaaaaaa, bbbbbbbb, cccccccc)." in facts
     unsure = {"accuracy": 0.95, "calibration_error": 0.1}
-    for other in ({"correct": "f1"}, {"cost": {"parameters": 11}}, {"scores": unsure}):
+    for other in ({"correct": "f0" * 24 + "f1"}, {"cost": {"parameters": 11}}, {"scores": unsure}):
         unlike = made("as_dfd", 0.8)
         unlike.content["teacher"] = {**runs[0].content["teacher"], **other}
         with pytest.raises(ConfigError, match="runs of several settings"):
             comparison.entries([runs[0], unlike, runs[2]])
+
+
+@pytest.mark.parametrize(("differing", "less_sure", "parameters", "one"), [
+    (2, 0.0, 10, True), (3, 0.0, 10, False), (2, 0.0009, 10, True), (2, 0.002, 10, False), (0, 0.0, 11, False),
+])
+def test_teachers_that_differ_in_an_answer_of_a_thousand_count_as_one(
+    tmp_path: Path, differing: int, less_sure: float, parameters: int, one: bool
+) -> None:
+    right = numpy.arange(2000) < 1900
+    for seed in range(3):
+        run = made("as_dfd", 0.8, seed).content
+        another = seed == 0
+        answers = right ^ (numpy.arange(2000) < differing) if another else right
+        run["test_items"] = 2000
+        run["teacher"] = {
+            "sha256": "ab"[another] * 9, "correct": numpy.packbits(answers).tobytes().hex(),
+            "scores": {"accuracy": 0.95, "calibration_error": 0.1 + less_sure * another},
+            "cost": {"parameters": parameters if another else 10},
+        }
+        keep(tmp_path, run)
+    collected = collect([tmp_path])
+    assert len({run.setting for run in collected}) == 2 - one
+    facts = "\n".join(document.facts(document.Grid("g", tuple(collected))))
+    shown = "aaaaaaaa, bbbbbbbb, which differ in 2 of 2,000 answers"
+    assert (shown in facts) == one
+
+
+def test_answers_of_another_number_of_items_are_named(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        content = made("as_dfd", 0.8, seed).content
+        content["teacher"]["correct"] = "f0" * (24 + seed)
+        keep(tmp_path, content)
+    with pytest.raises(ConfigError, match=r"seed0 is damaged(?s:.*)teacher.correct: 24 bytes for 200 items"):
+        collect([tmp_path])
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

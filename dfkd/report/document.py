@@ -11,7 +11,7 @@ from dfkd.errors import ConfigError
 from dfkd.report import _formats
 from dfkd.report._formats import plain
 from dfkd.report.layout import Sheet, sheets
-from dfkd.report.results import BUDGET, Missing, Result
+from dfkd.report.results import BUDGET, Missing, Result, answers_that_differ
 
 LOOKS = ("checkpoint_every", "on_alarm")  # of the training's settings: those that change no student
 DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}  # of settings that older runs do not have
@@ -94,14 +94,17 @@ def _several(values: Iterable[str]) -> str:
 
 
 def _teachers(results: Iterable[Result]) -> Iterator[str]:
-    """Data set, score and weights of each; weights of those that answer alike stand together."""
-    weights: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """Data set, score and weights of each; weights of those that count as one stand together."""
+    weights: dict[tuple[str, str], dict[str, Result]] = defaultdict(dict)
     for run in results:
         score = run.score("teacher")
         shown = "no test data" if score is None else f"{100 * score:.1f} %"
-        weights[f"{run.setting.data} {shown}", run.teacher].add(run.content["teacher"]["sha256"][:8])
+        weights[f"{run.setting.data} {shown}", run.teacher].setdefault(run.content["teacher"]["sha256"][:8], run)
     for (shown, _), found in weights.items():
-        yield f"{shown} ({', '.join(sorted(found))})"
+        differing = answers_that_differ(list(found.values()))
+        items = next(iter(found.values())).content["test_items"]
+        apart = f", which differ in {differing} of {items:,} answers" if differing else ""
+        yield f"{shown} ({', '.join(sorted(found))}{apart})"
 
 
 def _budget(run: Result) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -22,6 +23,7 @@ NEEDED = (
     "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
 )
 BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
+NEARLY = 0.001  # share of the test items, and of the calibration error, by which teachers may differ that count as one
 MORE = "+"  # behind seconds that leave out the making of a pool
 MORE_NOTE = f"Seconds with {MORE} leave out the making of a pool, of which older results do not tell."
 FAILED = "failed"  # what the reason of a run begins with that was tried
@@ -81,10 +83,12 @@ class Result:
     Args:
         folder: of the run.
         content: of its ``result.json``.
+        teacher_as: the teacher that this one counts as (:func:`with_teachers_pooled`); empty: as itself.
     """
 
     folder: Path
     content: dict[str, Any]
+    teacher_as: str = ""
 
     @property
     def setting(self) -> Setting:
@@ -102,6 +106,8 @@ class Result:
         last digits, and as a rule does the same: the same items right, the same calibration. Two trainings that differ
         in anything else are told apart by that, if the test is not too small or too easy.
         """
+        if self.teacher_as:
+            return self.teacher_as
         teacher = self.content["teacher"]
         if not teacher.get("correct"):
             return str(teacher["sha256"])
@@ -189,22 +195,28 @@ class Result:
             raise ConfigError(f"{path} is damaged", expected="JSON lines", found=error, fix=AGAIN) from error
 
 
-def correct_items(runs: Sequence[Result]) -> Correct:
-    """(S, N), S runs and N test items: which run classifies which item correctly.
+def correct_items(runs: Sequence[Result], of: str = "student") -> Correct:
+    """(S, N), S runs and N test items: which run's ``student`` or ``teacher`` classifies which item correctly.
 
     Raises:
-        ConfigError: a run does not say so.
+        ConfigError: a run does not say so, or of another number of items than its test has.
     """
     rows = []
     for run in runs:
-        digits = run.content["student"].get("correct")
+        digits = run.content[of].get("correct")
         if digits is None:
             raise ConfigError(
-                f"{run.folder} does not say which test items its student gets right",
+                f"{run.folder} does not say which test items its {of} gets right",
                 expected="a run on a data set with a test split",
                 fix="compare by fidelity with 'dfkd report'; remove a run of an older version, and run it again",
             )
-        rows.append(unpacked(digits, run.content["test_items"]))
+        try:
+            rows.append(unpacked(digits, run.content["test_items"]))
+        except ValueError as error:
+            problem = ConfigError(
+                f"{run.folder} is damaged", expected="a bit a test item", found=f"{of}.correct: {error}", fix=AGAIN,
+            )
+            raise problem from error
     return numpy.stack(rows)
 
 
@@ -214,7 +226,7 @@ def spent(queries: Mapping[str, int]) -> int:
 
 
 def collect(folders: Sequence[Path]) -> list[Result]:
-    """Every finished run in or below the folders, sorted by path.
+    """Every finished run in or below the folders, sorted by path, nearly equal teachers counted as one.
 
     Raises:
         ConfigError: a folder does not exist, or a result file is damaged.
@@ -228,7 +240,52 @@ def collect(folders: Sequence[Path]) -> list[Result]:
             # the run's own folder alone says so: a folder further up may be called anything
             if not path.parent.name.endswith(PARTIAL):
                 found[path.parent.resolve()] = Result(path.parent, _read(path))
-    return list(found.values())
+    return with_teachers_pooled(list(found.values()))
+
+
+def with_teachers_pooled(results: Sequence[Result]) -> list[Result]:
+    """The runs, with teachers of one data set and size counted as one that do nearly the same on the same test.
+
+    Nearly: they differ in no more than one answer in a thousand, and in calibration error by as little. That is a
+    teacher trained again on another machine; students cannot tell. It counts as the one that most runs have.
+
+    Raises:
+        ConfigError: as :func:`correct_items`, of a teacher.
+    """
+    runs_of: dict[tuple[Any, ...], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for run in results:
+        if run.content["teacher"].get("correct"):
+            size = run.content["teacher"]["cost"]["parameters"]
+            runs_of[run.content["config"]["data"]["name"], run.test, size][run.teacher].append(run)
+    known: dict[str, str] = {}
+    for by_teacher in runs_of.values():
+        firsts: list[Result] = []
+        for teacher, runs in sorted(by_teacher.items(), key=lambda item: (-len(item[1]), item[0])):
+            like = next((first for first in firsts if _nearly_equal(first, runs[0])), runs[0])
+            known[teacher] = like.teacher
+            firsts += [like] if like is runs[0] else []
+    return [replace(run, teacher_as=known.get(run.teacher, "")) for run in results]
+
+
+def _nearly_equal(one: Result, other: Result) -> bool:
+    """Whether the teachers of two runs of one test do nearly the same on it."""
+    sure = [run.content["teacher"]["scores"].get("calibration_error", 0.0) for run in (one, other)]
+    items = one.content["test_items"]
+    return abs(sure[0] - sure[1]) <= NEARLY and answers_that_differ([one, other]) <= NEARLY * items
+
+
+def answers_that_differ(runs: Sequence[Result]) -> int:
+    """The largest number of test items on which the teacher of another run is right where the first one's is not.
+
+    Or the other way round. 0 where a teacher has no test.
+
+    Raises:
+        ConfigError: as :func:`correct_items`, of a teacher.
+    """
+    if not all(run.content["teacher"].get("correct") for run in runs):
+        return 0
+    right = correct_items(runs, of="teacher")
+    return int((right != right[0]).sum(axis=1).max())
 
 
 def unfinished(folders: Sequence[Path]) -> list[Missing]:
