@@ -20,6 +20,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
 from dfkd.report.results import FAILED, Missing, Result, collect, why, with_teachers_pooled
+from dfkd.runs import RunFolder
 
 
 def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[Listeners]]) -> None:
@@ -217,6 +218,12 @@ def outcome(jobs: Sequence[Job]) -> tuple[list[Result], list[Missing]]:
         else:
             missing.append(absent(job.cell, "not run yet"))
     return with_teachers_pooled(found), missing
+
+
+def finished(cells: Sequence[Cell], runs: Path) -> list[Result]:
+    """Runs of a grid that are there, whatever their settings, labelled as the table calls them."""
+    there = [cell for cell in cells if RunFolder(runs / cell.run).finished]
+    return [labelled(result, cell) for cell in there for result in collect([runs / cell.run])]
 
 
 def absent(cell: Cell, reason: str) -> Missing:

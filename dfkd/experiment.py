@@ -106,7 +106,10 @@ def load(scale: str, data: str) -> dict[str, Any]:
     for kind in ("teachers", "pools"):
         plan[kind] = _of(plan.get(kind) or {}, data, f"{path}: {kind}")
     defaults: dict[str, Any] = {"settings": {}, "stand_in": None}
-    return dict(filled({name: plan.get(name) or value for name, value in defaults.items()} | plan, data))
+    settings = plan.get("settings") or {}  # of a table's other data sets as well: as they are
+    return dict(filled({name: plan.get(name) or value for name, value in defaults.items()} | plan, data)) | {
+        "settings": settings
+    }
 
 
 def _of(groups: Mapping[str, Any], data: str, where: str) -> dict[str, Any]:
@@ -127,9 +130,13 @@ def _tables(plan: Mapping[str, Any], data: str, only: Sequence[str]) -> dict[str
     """The tables that the data set is in, and that are asked for -> the rows of each that are; none: all rows.
 
     Raises:
-        ConfigError: a name is none of a table, student or strategy, or nothing is left.
+        ConfigError: a name is none of a table, student or strategy, or another data set's; or nothing is left.
     """
     names = {name: names_in(name) for name in plan["tables"]}
+    others = {cell.data for name in names for cell in planned(name)} - {data}
+    if strange := others.intersection(only):
+        name = min(strange)
+        raise ConfigError(f"'{name}' is another data set than '{data}'", fix=f"run the script of {name}")
     rows = [name for name in only if name not in names]
     known = set(names).union(*names.values())
     unknown = [name for name in rows if name not in known]
@@ -149,7 +156,7 @@ def _prepare(
 ) -> None:
     """Stand-ins, and those teachers and pools that the rows need, where they are missing."""
     # what is said of the data set in the command holds for its teachers and pools as well
-    settings = [*settings_of(plan["settings"]), *(one for one in overrides if one.startswith("data."))]
+    settings = [*settings_of(filled(plan["settings"], data)), *(one for one in overrides if one.startswith("data."))]
     if plan["stand_in"]:
         stand_in.make(config.load_data({"data": data}), Path(plan["stand_in"]))
     cells = [cell for table, rows in tables.items() for cell in planned(table, [data, *rows])]

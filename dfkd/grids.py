@@ -71,31 +71,46 @@ def load(table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()) ->
 
     Args:
         table: name below ``experiments/tables`` or path of a YAML file.
-        overrides: ``key=value`` for all runs, over what the table says.
+        overrides: ``key=value`` for all runs, over what the table says; ``{data}`` stands for the data set's name.
         only: names of data sets, students, strategies; runs whose names are not among them are left out. Kinds of
             which none is named are not restricted.
 
     Raises:
         ConfigError: lists every problem of the table and of its runs; runs that are compared differ in their budget.
     """
+    jobs, problems = loadable(table, overrides, only)
+    refuse([ConfigError(f"{cell}: {error}") for cell, error in problems if cell.seed == 0])
+    _require_equal_budgets(jobs)
+    return jobs
+
+
+def loadable(
+    table: str, overrides: Sequence[str] = (), only: Sequence[str] = ()
+) -> tuple[list[Job], list[tuple[Cell, ConfigError]]]:
+    """Like :func:`load`, but runs with a problem are told beside the others; budgets are not compared.
+
+    Raises:
+        ConfigError: there is no such table, it is malformed, or it has no such name.
+    """
     name, grid = _read(table)
     own = [key for key in parse_overrides(overrides) if key in ("seed", "run")]
     if own:
         raise ConfigError(f"a table gives its runs their '{own[0]}'", fix="leave it out, or use 'dfkd run'")
     jobs, problems = [], []
+    wrong: dict[tuple[str, str, str], ConfigError] = {}
     checked: dict[tuple[str, str, str], RunConfig] = {}  # seeds differ in seed and name alone
     for cell in _chosen(_cells(grid, name, overrides), only, grid):
         row = (cell.data, cell.student, cell.strategy)
-        try:
-            if row not in checked:
+        if row not in checked and row not in wrong:
+            try:
                 checked[row] = pipeline.load_config(cell.overrides)
-        except ConfigError as error:
-            problems += [ConfigError(f"{cell}: {error}")] if cell.seed == 0 else []
-            continue
-        jobs.append(Job(cell, replace(checked[row], seed=cell.seed, run=cell.run)))
-    refuse(problems)
-    _require_equal_budgets(jobs)
-    return jobs
+            except ConfigError as error:
+                wrong[row] = error
+        if row in wrong:
+            problems.append((cell, wrong[row]))
+        else:
+            jobs.append(Job(cell, replace(checked[row], seed=cell.seed, run=cell.run)))
+    return jobs, problems
 
 
 def planned(table: str, only: Sequence[str] = ()) -> list[Cell]:
@@ -208,6 +223,7 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
     shared, seeds = grid.get("settings") or {}, int(grid.get("seeds") or 1)
     kinds = students.STUDENTS.available()
     for data, data_row in grid["data"].items():
+        more = filled(list(overrides), str(data))
         for student, student_row in grid["students"].items():
             for strategy, strategy_row in grid["strategies"].items():
                 rows = [dict(row or {}) for row in (data_row, student_row, strategy_row)]
@@ -223,7 +239,7 @@ def _cells(grid: Mapping[str, Any], name: str, overrides: Sequence[str]) -> list
                 for seed in range(wanted[-1] if wanted else seeds):
                     run = "/".join(_slug(part) for part in (name, data, student, strategy, f"seed{seed}"))
                     given = settings_of(filled(settings, data))
-                    cells.append(Cell(str(data), str(student), str(strategy), seed, run, (*given, *overrides)))
+                    cells.append(Cell(str(data), str(student), str(strategy), seed, run, (*given, *more)))
     return sorted(cells, key=lambda cell: cell.seed)
 
 

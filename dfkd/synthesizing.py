@@ -172,9 +172,9 @@ def _refuse(parts: Parts) -> None:
         fix = "run it directly: dfkd run strategy=real_text"
         raise ConfigError(f"strategy '{name}' hands out the task's own texts, which are no pseudo data", fix=fix)
     if getattr(options, "labels_itself", False):
-        raise _labels_itself(name)
+        raise _labels_itself(_preset(parts))
     if getattr(options, "learns_from_student", False):
-        raise _needs_student(name)
+        raise _needs_student(_preset(parts))
 
 
 class NoStudent:
@@ -191,6 +191,11 @@ class NoStudent:
         raise _needs_student(self._strategy)
 
 
+def _preset(parts: Parts) -> str:
+    """What the strategy was called, such as prompt_rl/unbalanced."""
+    return parts.config.strategy.label.partition(",")[0]
+
+
 def _needs_student(strategy: str) -> ConfigError:
     return ConfigError(
         f"strategy '{strategy}' learns from the student, and a pool is made without one",
@@ -200,7 +205,8 @@ def _needs_student(strategy: str) -> ConfigError:
 
 
 def _labels_itself(strategy: str) -> ConfigError:
-    option = "options: {label: teacher} of the part that does" if strategy == "mixture" else "strategy.label=teacher"
+    mixed = strategy.partition("/")[0] == "mixture"
+    option = "options: {label: teacher} of the part that does" if mixed else "strategy.label=teacher"
     fix = f"leave it to the teacher: {option}; or run it directly: dfkd run strategy={strategy}"
     return ConfigError(
         f"strategy '{strategy}' labels its samples itself, and a pool holds the teacher's labels", fix=fix
@@ -228,10 +234,10 @@ class Maker:
         self.teacher: Teacher = teaching.load_teacher(config)
         self.teacher.classifier.to(self.accelerator.device)
         seeding.seed_globals(config.seed)
-        context = synthesis_context(parts, self.teacher, NoStudent(config.strategy.name), steps=None)
+        context = synthesis_context(parts, self.teacher, NoStudent(_preset(parts)), steps=None)
         self.synthesizer: Synthesizer = registry.build(config.strategy.name, parts.strategy_options, context)
         if learns_from_student(self.synthesizer):
-            raise _needs_student(config.strategy.name)
+            raise _needs_student(_preset(parts))
         makers = makers_of(config.strategy.name, parts.strategy_options)
         self.watch = PoolWatch(folder, self.teacher, makers, alarm)
         self.samples = text_pool.samples_of(folder)
@@ -279,7 +285,7 @@ class Maker:
 
     def _refuse_own_labels(self, batch: PseudoBatch) -> None:
         if batch.label_logits is not None:
-            raise _labels_itself(self.parts.config.strategy.name)
+            raise _labels_itself(_preset(self.parts))
 
     def _new(self, batch: PseudoBatch) -> PseudoBatch | None:
         """The samples of a batch that are new, and still wanted; ``None`` without any."""

@@ -92,6 +92,18 @@ def test_each_kind_holds_fails_or_is_not_run(verdicts: list[Verdict], number: in
     assert said.verdict == expected and shown in "\n".join(said.numbers), said.numbers
 
 
+def test_what_fails_so_far_is_told_beside_a_student_for_whom_it_holds(tmp_path: Path) -> None:
+    claim = {**BEATS, "strategy": ["as_dfd", "cmi"], "at_least": 1}
+    runs = [
+        one for student, rights in (("near", (0.5, 0.9)), ("far", (0.9, 0.5)))
+        for name, right in zip((FLOOR, "as_dfd"), rights)
+        for one in seeds(name, right, right, data="a", student=student)
+    ]
+    said = judged(tmp_path, runs, **claim)
+    assert [(one.where.split(", ")[-1], one.verdict) for one in said] == [("near", "holds"), ("far", "not run")]
+    assert "0 of 1 data sets, 1 wanted" in said[1].numbers and "'cmi' 0 of 1 runs" in said[1].numbers[-1]
+
+
 def test_too_few_seeds_are_not_run(tmp_path: Path) -> None:
     claim = {"kind": "mean_beats", "strategy": "as_dfd", "over": "random_tokens"}
     (said,) = judged(tmp_path, RUNS, **claim, seeds=3)

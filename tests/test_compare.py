@@ -71,6 +71,11 @@ def test_a_pool_takes_the_place_of_no_strategy(grid: Callable[..., Path], parts:
         grids.load(str(grid(**parts)))
 
 
+def test_overrides_may_name_the_data_set(grid: Callable[..., Path]) -> None:
+    jobs = grids.load(str(grid()), ["judge=null", "runs=mine/{data}"])
+    assert {job.config.runs for job in jobs} == {"mine/toy"}
+
+
 def test_every_combination_is_a_run(grid: Callable[..., Path]) -> None:
     variant = {"strategy": "random_tokens", "strategy.source": "pieces", "seeds": 3}
     jobs = grids.load(str(grid(seeds=2, strategies={"random_tokens": None, "pieces": variant})))
@@ -396,6 +401,13 @@ def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
     assert "2 of 2 runs" in (shown := capsys.readouterr().out) and "too many" not in shown
     written = (tmp_path / "runs" / "small" / "comparison.md").read_text()  # a part does not take the whole's place
     assert "Student: one layer" in written and "Student: too many" in written
+    # nor where the other rows do not know an option
+    only = ["--only", "one layer", "--only", "random_tokens"]
+    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path), "--show", *only, "strategy.source=pieces"])
+    cli.main()
+    assert "failed: finished with other settings" in (shown := capsys.readouterr().out) and "real_text" not in shown
+    written = (tmp_path / "runs" / "small" / "comparison.md").read_text()
+    assert "| real_text † | 1 |" in written and "other settings" in written
 
 
 class Recorder:

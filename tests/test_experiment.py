@@ -113,9 +113,13 @@ def test_a_name_chooses_tables_that_have_it_and_what_their_rows_need(monkeypatch
     plan = experiment.load("cpu", "sst2")
     assert set(experiment._tables(plan, "sst2", [])) == {"tiny", "minilm"}
     assert experiment._tables(plan, "sst2", ["fast_guess"]) == {"tiny": ["fast_guess"]}
-    assert experiment._tables(plan, "sst2", ["minilm", "as_dfd"]) == {"minilm": ["as_dfd"]}
+    assert experiment._tables(plan, "sst2", ["minilm", "lm_prompt"]) == {"minilm": ["lm_prompt"]}
     with pytest.raises(ConfigError, match="no table of this scale has the data set 'sst2' with lm_free"):
         experiment._tables(plan, "sst2", ["minilm", "lm_free"])
+
+    with pytest.raises(ConfigError, match="'imdb' is another data set than 'sst2'\n.*run the script of imdb"):
+        experiment._tables(plan, "sst2", ["imdb"])
+    assert set(experiment._tables(plan, "sst2", ["sst2"])) == {"tiny", "minilm"}
 
     def prepared(*only: str) -> list[str]:
         made: list[str] = []
@@ -125,8 +129,8 @@ def test_a_name_chooses_tables_that_have_it_and_what_their_rows_need(monkeypatch
         experiment._prepare(plan, "sst2", experiment._tables(plan, "sst2", only), ["data.max_length=24", "threads=1"])
         return made
 
-    assert prepared("as_dfd") == ["teachers/sst2-tiny 24", "teachers/sst2-minilm 24"]
-    assert prepared("minilm", "as_dfd") == ["teachers/sst2-minilm 24"]
+    assert prepared("prompt_rl") == ["teachers/sst2-tiny 24", "teachers/sst2-minilm 24"]
+    assert prepared("minilm", "prompt_rl") == ["teachers/sst2-minilm 24"]
     assert prepared("tiny", "keyword_prompt, as_dfd") == ["teachers/sst2-tiny 24", "pools/sst2-keyword_prompt"]
     assert prepared("minilm", "keyword_prompt") == ["teachers/sst2-minilm 24", "pools/sst2-minilm-keyword_prompt"]
 

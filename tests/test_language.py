@@ -384,6 +384,8 @@ def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 def test_gguf_files_that_cannot_be_read(gguf_file: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     file, model = gguf_file
+    for spelt in ("qwen2moe", "gpt-oss"):  # transformers: qwen2_moe, gpt_oss
+        _gguf.check(write_gguf(file.parent / "other.gguf", model, architecture=spelt))
     other = write_gguf(file.parent / "other.gguf", model, architecture="unheard-of")
     with pytest.raises(ConfigError, match="cannot be read\n.*qwen2(.*\n)*.*unheard-of"):
         load.check(str(other))

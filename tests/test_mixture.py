@@ -200,6 +200,8 @@ def test_feedback_rewards_and_notes_go_by_the_part_that_made_the_batch(mix: Call
         feedback = told(PseudoBatch(texts=("a",), strategy=maker), 0)
         mixture.observe(feedback)
         assert (mixture.rewards(feedback) is None) is (maker != "templated")
+    out_of_a_pool = told(PseudoBatch(texts=("a",), strategy="random_tokens", rewards=torch.tensor([0.5])), 0)
+    assert mixture.rewards(out_of_a_pool) is out_of_a_pool.batch.rewards
     assert len(listener.heard) == 2 and mixture.notes() == {"templated": {"heard": 2}}
     assert mixture.learns_from_student and learns_from_student(mixture)
     assert not learns_from_student(mix(WORDS, TEMPLATES))

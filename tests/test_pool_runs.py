@@ -298,6 +298,12 @@ def test_strategies_that_need_a_student_are_refused(strategy: str, match: str, g
         make([*kept, f"strategy={name}", *([rest] if rest else [])])
 
 
+def test_a_preset_is_named_as_it_was_given(given: list[str], toy_language_model: Path) -> None:
+    kept = [text for text in given if not text.startswith("strategy")]
+    with pytest.raises(ConfigError, match="dfkd run strategy=prompt_rl/unbalanced, then"):
+        make([*kept, "strategy=prompt_rl/unbalanced", f"strategy.model={toy_language_model}"])
+
+
 def test_a_strategy_that_listens_to_the_student_is_refused(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RandomTokens, "observe", lambda self, feedback: None)
     with pytest.raises(ConfigError, match="learns from the student(.|\n)*dfkd run strategy=random_tokens"):

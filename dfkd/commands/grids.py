@@ -14,6 +14,7 @@ from dfkd.errors import ConfigError
 
 if TYPE_CHECKING:
     from dfkd.grids import Job
+    from dfkd.report.results import Missing, Result
 
 ENGINES = ("processes", "ray")
 
@@ -65,8 +66,8 @@ def compare(
     where = out or work.table_folder(jobs)
     sys.stdout.write(comparison.markdown(found, missing))
     # what a part of the runs gave must not stand where the whole table did
-    whole = _whole(table, given, only) if out is None else []
-    comparison.write(where, *(work.outcome(whole) if whole else (found, missing)))
+    whole = _whole(table, given, Path(jobs[0].config.runs)) if only and out is None else None
+    comparison.write(where, *(whole or (found, missing)))
     console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
     if keep is not None:
         work.keep_results(found, keep)
@@ -80,14 +81,19 @@ def _tell_stuck(problem: str, jobs: list[Job]) -> None:
     console.print(f"cannot begin ({len(jobs)} runs): {'; '.join(rows)}\n{problem}", markup=False, soft_wrap=True)
 
 
-def _whole(table: str, overrides: list[str], only: list[str] | None) -> list[Job]:
-    """All runs of a table of which some were chosen; none where all were, or where the others cannot be made here."""
-    from dfkd import grids
+def _whole(table: str, overrides: list[str], runs: Path) -> tuple[list[Result], list[Missing]]:
+    """What there is of all runs of a table, and what is missing.
 
-    try:
-        return grids.load(table, overrides) if only else []
-    except ConfigError:
-        return []
+    Rows that cannot be run here, for want of a teacher or since an option is not theirs, are in it where they finished.
+    """
+    from dfkd import compare as work
+    from dfkd import grids
+    from dfkd.report.results import with_teachers_pooled
+
+    jobs, problems = grids.loadable(table, overrides)
+    found, missing = work.outcome(jobs)
+    others = work.finished([cell for cell, _ in problems], runs)
+    return (with_teachers_pooled([*found, *others]) if others else found), missing
 
 
 def check_engine(engine: str) -> None:

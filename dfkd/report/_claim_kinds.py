@@ -121,7 +121,9 @@ class About(Claim):
             return answers[best]._replace(numbers=(*answers[best].numbers, *of_several))
         said = NOT_RUN if any(answer.said == NOT_RUN for answer in answers.values()) else FAILS
         seeds = min((answer.seeds for answer in answers.values() if answer.seeds is not None), default=None)
-        return Answer(said, tuple(number for answer in answers.values() for number in answer.numbers), seeds)
+        numbers = tuple(number for answer in answers.values() for number in answer.numbers)
+        partly = said == NOT_RUN and any(answer.said == FAILS for answer in answers.values())
+        return Answer(said, numbers, seeds, partly)
 
     def answer_for(self, name: str, scene: Scene) -> Answer:
         """Whether the claim holds for this strategy."""

@@ -26,11 +26,13 @@ class Answer(NamedTuple):
         said: whether it holds.
         numbers: behind that, a line each.
         seeds: the fewest that a strategy has on a data set that decides; ``None``: seeds do not matter.
+        partly: some of the strategies that it may be were run, and do not do it; others are still to be run.
     """
 
     said: Said
     numbers: tuple[str, ...]
     seeds: int | None = None
+    partly: bool = False
 
 
 class Column:

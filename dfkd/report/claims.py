@@ -130,7 +130,8 @@ def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> lis
         for place, columns in places.items() if _is_about(claim, place, columns)
     }
     answers = {place: claim.answer(scene) for place, scene in scenes.items()}
-    told = {place: answer for place, answer in answers.items() if answer.said != NOT_RUN}
+    # what fails for one strategy, and waits for another, is not kept quiet beside a place where it holds
+    told = {place: answer for place, answer in answers.items() if answer.said != NOT_RUN or answer.partly}
     if told:
         return [_verdict(claim, answer, place) for place, answer in told.items()]
     if answers:  # the place that lacks least says what is still to be run

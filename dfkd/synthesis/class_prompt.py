@@ -15,7 +15,6 @@ from torch import Tensor
 from dfkd.batch import PseudoBatch
 from dfkd.config import require
 from dfkd.errors import ConfigError
-from dfkd.models.language.base import Sampling
 from dfkd.synthesis import _language
 from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._language import LanguageOptions
@@ -114,8 +113,8 @@ class ClassPrompt(Written):
         """What the texts shall be about, as the language model names it."""
         if not self.instructions.subject:
             return [""] * n
-        prompt, how = self.source.draft(self.instructions.subject).tokens, self.source.sampling
-        naming = Sampling(how.temperature, how.top_k, how.top_p, max_new_tokens=SUBJECT_TOKENS)
+        prompt = self.source.draft(self.instructions.subject).tokens
+        naming = replace(self.source.sampling, min_new_tokens=0, max_new_tokens=SUBJECT_TOKENS)
         drawn = self.source.engine.generate([prompt] * n, self.writer.seeds(n), naming)
         return [one_line(subject.text.partition(QUOTE)[0]) for subject in drawn]
 

@@ -178,9 +178,9 @@ class Mixture:
         return [parameter for strategy in self.strategies.values() for parameter in strategy.parameters()]
 
     def rewards(self, feedback: Feedback) -> Tensor | None:
-        """The rewards (B,) that the part which made the batch gives, if it gives any."""
+        """The rewards (B,) that the part which made the batch gives, else those that came with it, as out of a pool."""
         rewards = getattr(self.strategies.get(feedback.batch.strategy or ""), "rewards", None)
-        return rewards(feedback) if rewards is not None else None
+        return rewards(feedback) if rewards is not None else feedback.batch.rewards
 
     def notes(self) -> dict[str, Any]:
         """What the parts have to tell, by part."""

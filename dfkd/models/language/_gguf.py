@@ -55,6 +55,9 @@ def _path(reference: str) -> Path:
         return sources.located(reference, "*.gguf")
 
 
+NO_ARCHITECTURES = {"general", "tokenizer"}  # sections of a file, in the same list
+
+
 def check(file: Path) -> None:
     """Whether the file can be converted; reads its header only.
 
@@ -64,9 +67,14 @@ def check(file: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise ConfigError(f"'{file}' is a GGUF file, and the package 'gguf' is missing", fix="pip install 'dfkd[lm]'")
     found = architecture(file)
-    if found not in GGUF_SUPPORTED_ARCHITECTURES:
-        expected = ", ".join(sorted(GGUF_SUPPORTED_ARCHITECTURES))
+    # files write qwen2moe and gpt-oss, transformers qwen2_moe and gpt_oss
+    if _letters(found) not in map(_letters, GGUF_SUPPORTED_ARCHITECTURES):
+        expected = ", ".join(sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - NO_ARCHITECTURES))
         raise ConfigError(f"'{file}' has an architecture that cannot be read", expected=expected, found=found)
+
+
+def _letters(name: str) -> str:
+    return name.replace("-", "").replace("_", "")
 
 
 def architecture(file: Path) -> str:
