@@ -214,7 +214,10 @@ def assemble(
     def listen(record: dict[str, Any]) -> None:
         listeners.step(record, config.train.steps)
         risen = alarms.see(record)
+        repair = getattr(synthesizer, "repair", None) if config.train.on_alarm == "repair" else None
         for alarm in risen:
+            repaired = repair(alarm.name) if repair is not None else None
+            alarm = replace(alarm, repaired=repaired)
             folder.log("alarms", vars(alarm))
             listeners.alarm(str(alarm))
         stop_at(risen, config, folder)

@@ -25,7 +25,8 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 PARTIAL = ".partial"
 NOTES = "notes.json"
 RESULT = "result.json"
-NOT_COMPARED = ("runs", "data.folder", "tracking", "train.on_alarm", "strategy.label", "student.label")
+NOT_COMPARED = ("runs", "data.folder", "tracking", "strategy.label", "student.label")
+WATCHING = {"train.on_alarm": ("warn", "stop")}  # values that change no student; others do
 
 
 class RunFolder:
@@ -321,6 +322,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat.update(_flat(value, f"{name}."))
-        elif name not in NOT_COMPARED:
+        elif name not in NOT_COMPARED and value not in WATCHING.get(name, ()):
             flat[name] = list(value) if isinstance(value, tuple) else value
     return flat

@@ -191,6 +191,9 @@ class Listener:
     def notes(self) -> dict[str, Any]:
         return {"heard": len(self.heard)}
 
+    def repair(self, alarm: str) -> str:
+        return f"mended {alarm}"
+
 
 def test_feedback_rewards_and_notes_go_by_the_part_that_made_the_batch(mix: Callable[..., Any]) -> None:
     mixture = mix(WORDS, TEMPLATES)
@@ -200,6 +203,7 @@ def test_feedback_rewards_and_notes_go_by_the_part_that_made_the_batch(mix: Call
         feedback = told(PseudoBatch(texts=("a",), strategy=maker), 0)
         mixture.observe(feedback)
         assert (mixture.rewards(feedback) is None) is (maker != "templated")
+        assert mixture.repair("it") == ("mended it" if maker == "templated" else None)
     out_of_a_pool = told(PseudoBatch(texts=("a",), strategy="random_tokens", rewards=torch.tensor([0.5])), 0)
     assert mixture.rewards(out_of_a_pool) is out_of_a_pool.batch.rewards
     assert len(listener.heard) == 2 and mixture.notes() == {"templated": {"heard": 2}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import io
 import json
@@ -10,7 +11,7 @@ import sys
 import warnings
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import numpy
 import pyarrow
@@ -225,6 +226,31 @@ def test_a_reloaded_prompter_goes_on_to_the_byte(build: Build, policy: str) -> N
     assert steps(fresh, 3) == expected
 
 
+@pytest.mark.parametrize("policy", ["lora", "gru"])
+def test_a_prompter_that_collapsed_begins_anew_at_its_reference(build: Build, policy: str) -> None:
+    strategy = build(policy=policy, kl_weight=0.5)
+
+    def step() -> dict[str, float]:
+        batch = strategy.synthesize(6)
+        strategy.observe(rigged(batch, [True, False, False] * 2))
+        return dict(batch.info)
+
+    first = [step() for _ in range(3)]
+    assert first[0]["policy_kl"] == 0 < first[2]["policy_kl"]
+    assert strategy.repair("texts_off_balance") is None and step()["policy_kl"] > 0  # an alarm of another kind
+    state = strategy.state_dict()
+    assert "strategy.kl_weight=2" in strategy.repair("prompter_collapse")
+    assert strategy.repair("prompts_repeat") is None  # done just now
+    after = step()
+    assert after["policy_kl"] == 0 and after["baseline"] != after["reward"]  # what rewards are usual is not forgotten
+    assert strategy.learner.kl_weight == 2 and step()["policy_kl"] > 0
+    again = build(policy=policy, kl_weight=0.5)
+    again.load_state_dict(strategy.state_dict())
+    assert again.repair("prompter_collapse") is None and again.learner.kl_weight == 2
+    again.load_state_dict(state)
+    assert again.learner.kl_weight == 0.5 and "strategy.kl_weight=2" in again.repair("prompter_runs_away")
+
+
 CHANGED: dict[str, Any] = {
     "policy": "gru", "lora_rank": 2, "lora_targets": "attention", "gru_width": 16, "learner": "ppo", "epochs": 2,
     "clip_ratio": 1e-4, "kl_weight": 5.0, "baseline": "leave_one_out", "baseline_momentum": 0.0,
@@ -355,6 +381,51 @@ def test_a_run_logs_what_the_prompter_does(toy_teacher: Path, toy_language_model
     assert fresh[0]["policy_kl"] == 0 and fresh[-1]["policy_kl"] > 0
 
 
+def test_a_run_repairs_its_prompter(toy_teacher: Path, toy_language_model: Path, tmp_path: Path) -> None:
+    settings = ["data=toy", f"teacher={toy_teacher}", "strategy=prompt_rl", f"runs={tmp_path}", "student.layers=1"]
+    sizes = ["train.steps=24", "train.batch_size=8", "train.heldout=8", "train.checkpoint_every=4", "device=cpu"]
+    writing = [f"strategy.model={toy_language_model}", "strategy.max_new_tokens=8", "strategy.policy_rate=0.1",
+               "strategy.normalise_advantage=true", "strategy.kl_weight=0.001"]
+    rest = ["evaluate.latency_rounds=0", "evaluate.limit=20", "train.replay_share=0", "precision=float32"]
+
+    def finish(name: str, *more: str, stop_after: int | None = None) -> list[dict[str, Any]]:
+        def step(record: Mapping[str, Any], _: int) -> None:
+            if record["step"] == stop_after:
+                raise KeyboardInterrupt
+
+        config = pipeline.load_config([*settings, *sizes, *writing, *rest, f"run={name}", *more])
+        pipeline.run(config, pipeline.Listeners(step=step))
+        assert not (tmp_path / f"{name}.partial").exists()
+        return [json.loads(line) for line in (tmp_path / name / "alarms.jsonl").read_text().splitlines()]
+
+    def policy_kl(name: str) -> list[float]:
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["policy_kl"] for line in lines]
+
+    told = finish("left")
+    assert told and not any(alarm["repaired"] for alarm in told)
+    mended = finish("mended", "train.on_alarm=repair")
+    first = next(alarm for alarm in mended if alarm["repaired"])
+    assert first["name"] in prompt_rl.REPAIRED and "kl_weight=0.004" in first["repaired"]
+    assert next(alarm for alarm in told if alarm["name"] == first["name"])["step"] == first["step"]
+    left, kept = policy_kl("left"), policy_kl("mended")
+    assert kept[: first["step"] + 1] == left[: first["step"] + 1]
+    assert kept[first["step"] + 1] == 0 < left[first["step"] + 1]
+    for stop_after in (first["step"], first["step"] + 1):  # in the middle of it, or afterwards
+        name = f"killed{stop_after}"
+        with pytest.raises(KeyboardInterrupt):
+            finish(name, "train.on_alarm=repair", stop_after=stop_after)
+        gc.collect()  # the traceback holds the folder's lock
+        assert finish(name, "train.on_alarm=repair") == mended
+        same = [(tmp_path / each / "student" / "model.safetensors").read_bytes() for each in (name, "mended")]
+        assert same[0] == same[1]
+    shown = Console(width=300, record=True, file=io.StringIO())
+    shown.print(inspect.inspect_run(tmp_path / "mended"))
+    assert "repaired: the prompter begins anew" in shown.export_text()
+    with pytest.raises(ConfigError, match="on_alarm"):  # another student than the one that is there
+        finish("left", "train.on_alarm=repair")
+
+
 # what a run keeps
 
 def test_a_budget_of_tokens_lasts_as_long_as_the_training(
@@ -412,7 +483,7 @@ def test_inspect_shows_the_rewards_of_the_texts_that_a_run_has_kept(rewarded: li
     samples = inspect.samples_of(folder, ["weather", "food", "sport"], "prompt_rl")
     assert [sample["text"] for sample in samples] == [*older, *(row["text"] for row in rows[8:])] and older
     console = Console(width=250, record=True, file=io.StringIO())
-    console.print(inspect.inspect_run(tmp_path / "it"))
+    console.print(inspect.inspect.inspect_run(tmp_path / "it"))
     assert f"{rows[-1]['reward']:.3f}" in console.export_text()
 
 

@@ -22,7 +22,10 @@ SHRINKING = ("teacher_minus_student", "kl")  # rewards that are near 0 where the
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm that rose: at which step, which fact, its mean, what to do, and whether it is one to stop at."""
+    """An alarm that rose: at which step, which fact, its mean, what to do, and whether it is one to stop at.
+
+    And what the strategy did about it, where it was asked to repair what it can.
+    """
 
     step: int
     name: str
@@ -31,9 +34,11 @@ class Alarm:
     says: str
     remedy: str
     stops: bool = True
+    repaired: str | None = None
 
     def __str__(self) -> str:
-        return f"step {self.step}: {self.says} ({self.fact} {self.value:.3g}); try: {self.remedy}"
+        done = f"repaired: {self.repaired}" if self.repaired else f"try: {self.remedy}"
+        return f"step {self.step}: {self.says} ({self.fact} {self.value:.3g}); {done}"
 
 
 class Alarms:

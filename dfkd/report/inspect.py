@@ -16,6 +16,7 @@ from rich.text import Text
 from dfkd import pool
 from dfkd.config import read_yaml
 from dfkd.errors import ConfigError
+from dfkd.quality.alarms import Alarm
 from dfkd.runs import RunFolder
 
 Record = dict[str, Any]
@@ -77,7 +78,7 @@ def shown(row: Record, labels: Sequence[str], strategy: str) -> Record:
 
 def alarm_line(alarm: Record) -> str:
     """One alarm of ``alarms.jsonl`` as a sentence."""
-    return f"step {alarm['step']}: {alarm['says']} ({alarm['fact']} {alarm['value']:.3g}); try: {alarm['remedy']}"
+    return str(Alarm(**alarm))
 
 
 def early_and_late(metrics: Sequence[Record]) -> dict[str, tuple[float, float]]:

@@ -35,6 +35,9 @@ class Actor(Protocol):
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
 
+    def begin_anew(self) -> None:
+        """Answer as the reference does, as before the first step."""
+
 
 def next_logits(model: Any, ids: Tensor, keep: int, cache: Cache | None = None, shared: int = 0) -> Tensor:
     """A causal language model's logits (B, ``keep``, V) after the last ``keep`` of the ids (B, L).
@@ -104,6 +107,13 @@ class LoraActor:
         """The adapters."""
         return self.parameters
 
+    @torch.no_grad()
+    def begin_anew(self) -> None:
+        """B is 0 again; A stays."""
+        for name, parameter in self.parameters.items():
+            if ".lora_B." in name:
+                parameter.zero_()
+
 
 def _with_adapters(model: Any, rank: int, targets: str) -> Any:
     """The model of transformers in peft's shell, with its own weights frozen."""
@@ -170,3 +180,7 @@ class GruActor(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """The network's own parameters."""
         return dict(self.named_parameters())
+
+    def begin_anew(self) -> None:
+        """The answer is 0 again; how the prompt is read stays."""
+        nn.init.zeros_(self.write.weight)

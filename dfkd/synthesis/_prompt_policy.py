@@ -151,6 +151,10 @@ class PromptPolicy:
         """What is trained."""
         return list(self.actor.trained().values())
 
+    def begin_anew(self) -> None:
+        """Be the reference again."""
+        self.actor.begin_anew()
+
     def state_dict(self) -> dict[str, Tensor]:
         """What is trained, by name."""
         return {name: parameter.detach().clone() for name, parameter in self.actor.trained().items()}

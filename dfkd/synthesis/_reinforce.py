@@ -17,6 +17,7 @@ from dfkd.config import require
 from dfkd.synthesis._prompt_policy import Choice, PromptPolicy
 
 SMALLEST_DEVIATION = 1e-4
+FIRMER = 4.0  # times the KL weight, each time that the prompter begins anew
 EPSILON = 1e-5  # AdamW's; its usual 1e-8 makes whole steps of gradients that are next to nothing
 
 
@@ -77,10 +78,23 @@ class Learner:
 
     def __init__(self, policy: PromptPolicy, options: LearnerOptions) -> None:
         self.policy, self.options = policy, options
-        # no decay of weights: the pull back to the reference is the KL's job
-        rate = options.policy_rate
-        self.optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, eps=EPSILON, weight_decay=0.0)
+        self.optimizer = self._optimizer()
         self.baseline: float | None = None
+        self.kl_weight = options.kl_weight
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        # no decay of weights: the pull back to the reference is the KL's job
+        rate = self.options.policy_rate
+        return torch.optim.AdamW(self.policy.parameters(), lr=rate, eps=EPSILON, weight_decay=0.0)
+
+    def begin_anew(self) -> None:
+        """Put the policy back to the reference, to leave it less readily: the KL weighs :data:`FIRMER` times as much.
+
+        The baseline stays: what rewards are usual depends on the student.
+        """
+        self.policy.begin_anew()
+        self.optimizer = self._optimizer()
+        self.kl_weight *= FIRMER
 
     def update(self, prompts: Tensor, rewards: Tensor) -> dict[str, float]:
         """Learn from a batch that the policy as it is now has written.
@@ -97,7 +111,7 @@ class Learner:
         advantages, facts = self._advantages(rewards)
         beginnings, prompts = prompts[:, :-1], prompts.to(self.policy.language.device)
         reference, before = self.policy.reference(beginnings), None
-        stays = math.isinf(self.options.kl_weight)
+        stays = math.isinf(self.kl_weight)
         for epoch in range(self.options.epochs if self.options.learner == "ppo" else 1):
             with torch.set_grad_enabled(not stays):
                 choice = self.policy.choice(beginnings, reference, prompts)
@@ -132,7 +146,7 @@ class Learner:
             gain = clipped_gain(chosen, before, advantages, self.options.clip_ratio)
         else:
             gain = advantages * chosen.sum(dim=1)
-        return self.options.kl_weight * token_kl(choice).sum(dim=1).mean() - gain.mean()
+        return self.kl_weight * token_kl(choice).sum(dim=1).mean() - gain.mean()
 
     def _step(self, loss: Tensor) -> float:
         """One step of the optimizer; the length of the gradient before it was clipped."""
@@ -145,15 +159,17 @@ class Learner:
         return float(length)
 
     def state_dict(self) -> dict[str, Any]:
-        """The policy, AdamW's state, and the baseline."""
+        """The policy, AdamW's state, the baseline, and the KL's weight."""
         optimizer = copy.deepcopy(self.optimizer.state_dict())
-        return {"policy": self.policy.state_dict(), "optimizer": optimizer, "baseline": self.baseline}
+        numbers = {"baseline": self.baseline, "kl_weight": self.kl_weight}
+        return {"policy": self.policy.state_dict(), "optimizer": optimizer, **numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.baseline = state["baseline"]
+        self.kl_weight = state.get("kl_weight", self.options.kl_weight)  # older checkpoints have none
 
 
 def clipped_gain(chosen: Tensor, before: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:

@@ -37,7 +37,8 @@ class Synthesizer(Protocol):
     ``None`` when it can spare no more. Without it, the trainer sets aside what ``synthesize`` gives. A strategy that
     has something to tell has ``notes() -> dict``, plain values for ``notes.json`` and ``dfkd inspect``; one that
     learns by reward has ``rewards(feedback) -> Tensor | None``, (B,), for the log of samples; one that asks the teacher
-    much before its first sample does so in ``prepare()``.
+    much before its first sample does so in ``prepare()``. One that can put right what an alarm tells of the batch that
+    it has just observed has ``repair(alarm) -> str | None``: what it did, in words; ``None``: nothing.
     """
 
     def synthesize(self, n: int) -> PseudoBatch:

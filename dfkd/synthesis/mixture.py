@@ -98,6 +98,7 @@ class Mixture:
         self.strategies = {part.label: strategy for part, strategy in zip(parts, strategies)}
         self.batches = {part.label: 0 for part in parts}
         self.step = 0
+        self.observed: str | None = None  # the part that made the batch of the last step
 
     @property
     def learns_from_student(self) -> bool:
@@ -164,9 +165,15 @@ class Mixture:
     def observe(self, feedback: Feedback) -> None:
         """Tell the part that made the batch."""
         self.step = feedback.step + 1
-        maker = self.strategies.get(feedback.batch.strategy or "")
+        self.observed = feedback.batch.strategy
+        maker = self.strategies.get(self.observed or "")
         if maker is not None:
             maker.observe(feedback)
+
+    def repair(self, alarm: str) -> str | None:
+        """Let the part repair itself whose batch was observed last, if it can."""
+        repair = getattr(self.strategies.get(self.observed or ""), "repair", None)
+        return repair(alarm) if repair is not None else None
 
     def student_losses(self, student: Student, batch: PseudoBatch) -> Mapping[str, Tensor]:
         """Loss terms of the part that made the batch."""

@@ -32,6 +32,9 @@ from dfkd.synthesis.base import Context, Facts
 if TYPE_CHECKING:
     import numpy
 
+REPAIRED = ("prompter_collapse", "prompts_repeat", "prompter_runs_away")  # alarms that a return to the reference ends
+BETWEEN = 20  # updates at least from one return to the next: the alarms look as far back
+
 
 @dataclass(frozen=True)
 class Options(PromptedOptions, PolicyOptions, LearnerOptions, RewardOptions):
@@ -94,6 +97,7 @@ class PromptRl(Written):
         self.learner, self.reward, self.prompt_tokens = learner, reward, prompt_tokens
         self.waiting: Waiting | None = None
         self.last_rewards: Tensor | None = None
+        self.updates = BETWEEN  # since the prompter last began anew
 
     def synthesize(self, n: int) -> PseudoBatch:
         """Write ``n`` prompts, and a text from each."""
@@ -120,11 +124,27 @@ class PromptRl(Written):
         rewards = self.reward(waiting.prompts, feedback.teacher_logits, student_logits)
         waiting.facts.update(self.reward.facts, reward=float(rewards.mean()))
         waiting.facts.update(self.learner.update(waiting.prompts, rewards))
+        self.updates += 1
         self.last_rewards = rewards.detach()
 
     def rewards(self, feedback: Feedback) -> Tensor | None:
         """The rewards (B,) of the batch just observed; ``None`` for replayed ones."""
         return self.last_rewards if feedback.fresh else None
+
+    def repair(self, alarm: str) -> str | None:
+        """Let a prompter that collapsed or ran away begin anew at its reference, with a higher KL weight.
+
+        Args:
+            alarm: the name of what rose.
+
+        Returns:
+            What was done; ``None``: nothing, as the alarm is another, or as it was done a few updates ago.
+        """
+        if alarm not in REPAIRED or self.updates < BETWEEN:
+            return None
+        self.updates = 0
+        self.learner.begin_anew()
+        return f"the prompter begins anew at its reference, with strategy.kl_weight={self.learner.kl_weight:g}"
 
     def score(self, prompts: numpy.ndarray) -> numpy.ndarray:
         """Rewards (n,) of prompts (n, P) with the student as it is: what another agent can be trained on.
@@ -161,15 +181,17 @@ class PromptRl(Written):
         return [Draft((*source.start, *prompt), source.text(prompt)) for prompt in prompts.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
-        """The writer with the generator; policy, optimizer and baseline; the reward's memory."""
+        """The writer with the generator; policy, optimizer and baseline; the reward's memory; updates of late."""
         parts = {"writer": self.writer, "learner": self.learner, "reward": self.reward}
-        return {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+        states = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+        return {**states, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`; a batch that waited for its reward gets none."""
         self.writer.load_state_dict(state["writer"])
         self.learner.load_state_dict(state["learner"])
         self.reward.load_state_dict(state["reward"])
+        self.updates = state.get("updates", BETWEEN)  # older checkpoints have none
         self.waiting = None
 
 
