@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import statistics
 import time
@@ -19,7 +20,7 @@ from dfkd import identity, pipeline, state, workers
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
-from dfkd.report.results import FAILED, Missing, Result, collect, why, with_teachers_pooled
+from dfkd.report.results import FAILED, FAILURE, Missing, Result, collect, why, with_teachers_pooled
 from dfkd.runs import RunFolder
 
 
@@ -268,6 +269,7 @@ class Keeping:
             (done if job.folder.finished else waiting).append(job)
         with contextlib.suppress(OSError):
             keep_results(outcome(done)[0], self.folder)
+            keep_failures(self._waiting, self.folder)
             self._waiting = waiting
         self.watcher.update(finished, failed, running, left)
 
@@ -282,3 +284,17 @@ def keep_results(found: Sequence[Result], folder: Path) -> None:
         data = {name: value for name, value in config["data"].items() if name != "folder"}
         content = {**result.content, "config": {**config, "data": data}}
         state.write_text(folder / result.content["run"] / "result.json", json.dumps(content, ensure_ascii=False))
+
+
+def keep_failures(jobs: Sequence[Job], folder: Path) -> None:
+    """Write below ``folder`` which runs failed, and why in a line, for tables to show; what has finished since is gone.
+
+    Tables that are made of the kept files can so tell a run that failed from one that was never tried.
+    """
+    for job in jobs:
+        kept = RunFolder(folder / job.cell.run).work / FAILURE
+        if job.failure.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            state.write_text(kept, f"{why(job.failure)}\n")
+        elif job.folder.finished and kept.is_file():
+            shutil.rmtree(kept.parent)

@@ -233,6 +233,30 @@ def test_results_are_kept_as_runs_finish(grid: Callable[..., Path], tmp_path: Pa
     assert [finished for finished, *_ in heard.heard] == [0, 1, 2]
 
 
+def test_failures_are_kept_until_their_run_has_finished(
+    grid: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, kept = grids.load(str(grid())), tmp_path / "kept"
+    watcher, outlook = compare.Keeping(Recorder(), jobs, kept), compare.Outlook(jobs, 1)
+    whole = distill.Distiller.fit
+    with monkeypatch.context() as patched:
+        patched.setattr(distill.Distiller, "fit", fails_for("random_tokens", whole))
+        compare.work_off(jobs, silent)
+    outlook.tell(watcher)
+    (failure,) = kept.rglob("failure.txt")
+    assert failure.parent.name.endswith(".partial") and "Traceback" not in failure.read_text()
+    (missing,) = results.unfinished([kept])
+    there = next(job.failure for job in jobs if job.failure.is_file())
+    assert missing.failed and missing.reason.endswith(results.why(there))
+    assert [run.strategy for run in results.collect([kept])] == ["real_text"]
+    compare.forget_failures(jobs)
+    outlook.tell(watcher)
+    assert failure.is_file()  # tried again, and not done
+    compare.work_off(jobs, silent)
+    outlook.tell(watcher)
+    assert not list(kept.rglob("*.partial")) and len(results.collect([kept])) == 2
+
+
 def test_a_copy_that_fails_ends_no_work_and_is_tried_again(
     grid: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,9 @@ import _formulas  # noqa: E402
 import _generated  # noqa: E402
 
 STEPS = {page: documented.steps(page) for page in documented.pages()}
-QUICK: tuple[str, ...] = ()  # pages that the default suite follows to the end; the others are slow
+QUICK = tuple(  # pages that the default suite follows to the end; the others are slow
+    f"docs/{page}.md" for page in ("tutorial", "data_sets", "strategies/as_dfd", "strategies/prompt_rl")
+)
 DIRECTLY = "docs/page.md"
 
 

@@ -341,6 +341,7 @@ def test_every_data_config_has_words_for_prompts(data: str) -> None:
         ("{genre} of {domain}", {"domain": "text"}, "{genre}, not one of domain, describe, label, subject"),
         ("{describe}", {"describe": {"no": "bad"}}, "data.prompts.describe.yes is missing"),
         ("{subject}", {}, "data.prompts.subject is missing"), ("{domain", {}, "template '{domain'"),
+        ("{label:d}", {}, "{label:d}, not one of"), ("{label!r}", {}, "{label!r}, not one of"),
         ("", {"describe": {"no": "bad", "yes": "good"}}, "data.prompts.domain is missing"),
     ],
 )

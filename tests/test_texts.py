@@ -248,6 +248,7 @@ def test_label_words_come_from_where_they_shall(toy_data: DataConfig) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [({"templates": []}, "one template or more"), ({"templates": ["{words}"]}, "templates with {label}"),
+     ({"templates": ["{label:d}"]}, "templates with {label}"),
      ({"templates": ["{label} {name}"]}, "{label}"), ({"templates": ["{label} {"]}, "{label}"),
      ({"min_words": 5, "max_words": 2}, "5 or more")],
 )

@@ -71,6 +71,7 @@ def compare(
     console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
     if keep is not None:
         work.keep_results(found, keep)
+        work.keep_failures(jobs, keep)
     if missing and not show:
         raise typer.Exit(1)
 

@@ -77,18 +77,29 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def latex(made: Sequence[Sheet], title: str = "") -> str:
-    """A ``table*`` environment for each student; the preamble needs ``booktabs`` alone."""
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(sheet, title) for sheet in made if sheet.entries)
+    """A ``table*`` environment for each student; the preamble needs ``booktabs`` alone.
+
+    A student for whom nothing has finished is a sentence.
+    """
+    parts = [_latex_table(sheet, title) if sheet.entries else _latex_nothing(sheet, title) for sheet in made]
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(parts)
+
+
+def _latex_nothing(sheet: Sheet, title: str) -> str:
+    return rf"\par\noindent {_caption(sheet, title)}. {_nothing(sheet)}\par" + "\n"
+
+
+def _caption(sheet: Sheet, title: str) -> str:
+    return escaped(f"{title}, student: {sheet.student}" if title else f"Student: {sheet.student}")
 
 
 def _latex_table(sheet: Sheet, title: str) -> str:
     """Narrow enough for a page: intervals of accuracies, and gaps of single data sets, are in the other formats."""
     heads = [escaped(head) for head in ("strategy", "seeds", *sheet.datas, *sheet.columns)]
-    caption = escaped(f"{title}, student: {sheet.student}" if title else f"Student: {sheet.student}")
     more = [escaped(note) for note in notes(sheet) if note == MORE_NOTE]
     lines = [
         r"\begin{table*}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{' '.join([f'{caption}.', LATEX_NOTES, *more])}}}",
+        rf"\caption{{{' '.join([f'{_caption(sheet, title)}.', LATEX_NOTES, *more])}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", _latex_row(heads), r"\midrule",
         _latex_row(["teacher", "", *map(escaped, sheet.teacher_scores), *[""] * len(sheet.columns)]),
     ]

@@ -8,10 +8,22 @@ from typing import Any, Mapping, Sequence
 from dfkd.errors import ConfigError
 
 
+def fields(template: str) -> set[str]:
+    """What is in a template's braces: the names of what is to be filled in.
+
+    A conversion or a format (``{label!r}``, ``{label:d}``) is part of the name, which then is no known one.
+
+    Raises:
+        ValueError: the template is malformed.
+    """
+    parsed = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    return {f"{name}{kind and f'!{kind}' or ''}{form and f':{form}' or ''}" for _, name, form, kind in parsed}
+
+
 def places(template: str) -> set[str]:
-    """The names in braces of a template; an empty set for one that is malformed."""
+    """As :func:`fields`; an empty set for a template that is malformed."""
     try:
-        return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        return fields(template)
     except ValueError:
         return set()
 

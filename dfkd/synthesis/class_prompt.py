@@ -5,7 +5,6 @@ Shapes: B texts, C classes.
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Mapping, Sequence
 
@@ -18,6 +17,7 @@ from dfkd.errors import ConfigError
 from dfkd.synthesis import _language
 from dfkd.synthesis._classes import even_classes
 from dfkd.synthesis._language import LanguageOptions
+from dfkd.synthesis._templates import fields
 from dfkd.synthesis._writer import ContentGenerator, Draft, Writer, Written, one_hot, one_line
 from dfkd.synthesis.base import Context, Facts
 
@@ -146,21 +146,17 @@ def instructions(template: str, prompts: Mapping[str, Any], labels: Sequence[str
     return Instructions(texts, str(prompts["subject"]) if asks else "")
 
 
-def _fields(template: str) -> set[str]:
-    return {str(name) for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-
-
 def _missing(template: str, prompts: Mapping[str, Any], label: str) -> list[str]:
     """What a template asks for and the data config does not say."""
     try:
-        fields = _fields(template)
+        asked = fields(template)
     except ValueError as error:
         return [f"the template {template!r}: {error}"]
-    unknown = [f"the template has {{{name}}}, not one of {', '.join(FIELDS)}" for name in fields - set(FIELDS)]
+    unknown = [f"the template has {{{name}}}, not one of {', '.join(FIELDS)}" for name in asked - set(FIELDS)]
     words = {"domain": prompts.get("domain"), "subject": prompts.get("subject"), "label": label,
              "describe": (prompts.get("describe") or {}).get(label)}
     where = {"describe": f"describe.{label}"}
-    lacking = sorted(name for name in fields & set(FIELDS) if not words[name])
+    lacking = sorted(name for name in asked & set(FIELDS) if not words[name])
     return unknown + [f"data.prompts.{where.get(name, name)} is missing" for name in lacking]
 
 
