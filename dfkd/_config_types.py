@@ -138,9 +138,8 @@ class TrainConfig:
             smaller.
         on_alarm: what an alarm about the pseudo samples does: ``warn``: it is told and logged; ``stop``: the run also
             ends, its last checkpoint kept, unless the alarm only says that the student has learned all there is. It
-            does not make another run: the same command with ``warn`` goes on. ``repair``: the strategy puts right what
-            it can, and the rest is told: ``prompt_rl``, whose prompter collapsed or ran away, begins anew at its
-            reference with a higher KL weight.
+            does not make another run: the same command with ``warn`` goes on. What the strategy has repaired by
+            itself (``prompt_rl``: ``strategy.repair``) is told and stops nothing.
     """
 
     steps: int = 600
@@ -161,7 +160,7 @@ class TrainConfig:
     select: Literal["last", "agreement"] = "last"
     checkpoint_every: int = 50
     explode_factor: float = 100.0
-    on_alarm: Literal["warn", "stop", "repair"] = "warn"
+    on_alarm: Literal["warn", "stop"] = "warn"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "replay_capacity", "evaluate_every", "checkpoint_every"):

@@ -17,7 +17,7 @@ from dfkd.runs import RunFolder
 from dfkd.synthesis import registry
 
 
-BEFORE = {"rate_falls": False}  # option of a strategy -> what was done before there was such an option
+BEFORE = {"rate_falls": False, "repair": False}  # option of a strategy -> what was done before there was such an option
 
 
 def changes(config: RunConfig) -> str:

@@ -214,10 +214,10 @@ def assemble(
     def listen(record: dict[str, Any]) -> None:
         listeners.step(record, config.train.steps)
         risen = alarms.see(record)
-        repair = getattr(synthesizer, "repair", None) if config.train.on_alarm == "repair" else None
+        repair = getattr(synthesizer, "repair", None)
+        if repair is not None:
+            risen = [replace(alarm, repaired=repair(alarm.name)) for alarm in risen]
         for alarm in risen:
-            repaired = repair(alarm.name) if repair is not None else None
-            alarm = replace(alarm, repaired=repaired)
             folder.log("alarms", vars(alarm))
             listeners.alarm(str(alarm))
         stop_at(risen, config, folder)
@@ -230,12 +230,12 @@ def assemble(
 
 
 def stop_at(risen: Sequence[Alarm], config: RunConfig, folder: RunFolder) -> None:
-    """End the run at an alarm, where ``train.on_alarm=stop``.
+    """End the run at an alarm that the strategy has not repaired, where ``train.on_alarm=stop``.
 
     Raises:
         Alarmed: names the alarms, what to try, and how to go on all the same.
     """
-    grave = [alarm for alarm in risen if alarm.stops]
+    grave = [alarm for alarm in risen if alarm.stops and not alarm.repaired]
     if config.train.on_alarm != "stop" or not grave:
         return
     told = "\n".join(f"  {alarm.name}, {alarm}" for alarm in grave)

@@ -25,8 +25,7 @@ from dfkd.errors import Busy, ConfigError, DfkdError
 PARTIAL = ".partial"
 NOTES = "notes.json"
 RESULT = "result.json"
-NOT_COMPARED = ("runs", "data.folder", "tracking", "strategy.label", "student.label")
-WATCHING = {"train.on_alarm": ("warn", "stop")}  # values that change no student; others do
+NOT_COMPARED = ("runs", "data.folder", "tracking", "train.on_alarm", "strategy.label", "student.label")
 
 
 class RunFolder:
@@ -322,6 +321,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat.update(_flat(value, f"{name}."))
-        elif name not in NOT_COMPARED and value not in WATCHING.get(name, ()):
+        elif name not in NOT_COMPARED:
             flat[name] = list(value) if isinstance(value, tuple) else value
     return flat

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import io
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -25,7 +26,7 @@ from typer.testing import CliRunner
 from dfkd import cli, exporting, pipeline, prompting, runs, seeding, teaching, text_pool
 from dfkd.batch import Feedback, PseudoBatch
 from dfkd.config import DataConfig
-from dfkd.errors import ConfigError
+from dfkd.errors import Alarmed, ConfigError
 from dfkd.models.language.environment import VectorPromptEnvironment
 from dfkd.models.students import registry as students
 from dfkd.models.students.base import StudentContext
@@ -229,6 +230,8 @@ def test_a_reloaded_prompter_goes_on_to_the_byte(build: Build, policy: str) -> N
 @pytest.mark.parametrize("policy", ["lora", "gru"])
 def test_a_prompter_that_collapsed_begins_anew_at_its_reference(build: Build, policy: str) -> None:
     strategy = build(policy=policy, kl_weight=0.5)
+    assert build(policy=policy, kl_weight=0.5, repair=False).repair("prompter_collapse") is None
+    assert build(policy=policy, kl_weight=math.inf).repair("prompter_collapse") is None  # at its reference as it is
 
     def step() -> dict[str, float]:
         batch = strategy.synthesize(6)
@@ -264,7 +267,7 @@ USUAL: dict[str, torch.Tensor] = {}
 
 def test_no_option_is_forgotten() -> None:
     every = {field.name for part in (PolicyOptions, LearnerOptions, RewardOptions) for field in fields(part)}
-    assert set(CHANGED) == every - {"prompt_top_p"}  # acts on the first batch: tests/test_strategies.py
+    assert set(CHANGED) == every - {"prompt_top_p", "repair"}  # the first batch: tests/test_strategies.py; a run, see below
 
 
 @pytest.mark.slow
@@ -402,9 +405,9 @@ def test_a_run_repairs_its_prompter(toy_teacher: Path, toy_language_model: Path,
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line)["policy_kl"] for line in lines]
 
-    told = finish("left")
+    told = finish("left", "strategy.repair=false")
     assert told and not any(alarm["repaired"] for alarm in told)
-    mended = finish("mended", "train.on_alarm=repair")
+    mended = finish("mended", "train.on_alarm=stop")
     first = next(alarm for alarm in mended if alarm["repaired"])
     assert first["name"] in prompt_rl.REPAIRED and "kl_weight=0.004" in first["repaired"]
     assert next(alarm for alarm in told if alarm["name"] == first["name"])["step"] == first["step"]
@@ -414,16 +417,18 @@ def test_a_run_repairs_its_prompter(toy_teacher: Path, toy_language_model: Path,
     for stop_after in (first["step"], first["step"] + 1):  # in the middle of it, or afterwards
         name = f"killed{stop_after}"
         with pytest.raises(KeyboardInterrupt):
-            finish(name, "train.on_alarm=repair", stop_after=stop_after)
+            finish(name, stop_after=stop_after)
         gc.collect()  # the traceback holds the folder's lock
-        assert finish(name, "train.on_alarm=repair") == mended
+        assert finish(name) == mended
         same = [(tmp_path / each / "student" / "model.safetensors").read_bytes() for each in (name, "mended")]
         assert same[0] == same[1]
     shown = Console(width=300, record=True, file=io.StringIO())
     shown.print(inspect.inspect_run(tmp_path / "mended"))
     assert "repaired: the prompter begins anew" in shown.export_text()
-    with pytest.raises(ConfigError, match="on_alarm"):  # another student than the one that is there
-        finish("left", "train.on_alarm=repair")
+    with pytest.raises(ConfigError, match="repair"):  # another student than the one that is there
+        finish("left")
+    with pytest.raises(Alarmed, match=f"{first['name']}(?s:.*)a higher strategy.kl_weight"):
+        finish("stopped", "strategy.repair=false", "train.on_alarm=stop")
 
 
 # what a run keeps

@@ -24,7 +24,7 @@ SHRINKING = ("teacher_minus_student", "kl")  # rewards that are near 0 where the
 class Alarm:
     """An alarm that rose: at which step, which fact, its mean, what to do, and whether it is one to stop at.
 
-    And what the strategy did about it, where it was asked to repair what it can.
+    And what the strategy did about it; ``None``: nothing.
     """
 
     step: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, fields
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from dfkd.config import TrainConfig
 from dfkd.errors import ConfigError
@@ -13,7 +13,7 @@ from dfkd.report._formats import plain
 from dfkd.report.layout import Sheet, sheets
 from dfkd.report.results import BUDGET, Missing, Result, answers_that_differ
 
-LOOKS = ("checkpoint_every",)  # of the training's settings: those that change no student
+LOOKS = ("checkpoint_every", "on_alarm")  # of the training's settings: those that change no student
 DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}  # of settings that older runs do not have
 FORMATS = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
 
@@ -113,7 +113,7 @@ def _budget(run: Result) -> str:
 
 def _training(results: Sequence[Result]) -> list[str]:
     """Where rows of one student and data set trained otherwise than others, as by replay: which ones, and how."""
-    settings = [_acting({**DEFAULTS, **run.content["config"].get("train", {})}) for run in results]
+    settings = [{**DEFAULTS, **run.content["config"].get("train", {})} for run in results]
     values: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for run, train in zip(results, settings):
         for name in train.keys() - {*BUDGET, *LOOKS}:
@@ -123,11 +123,6 @@ def _training(results: Sequence[Result]) -> list[str]:
     for run, train in zip(results, settings):
         groups[", ".join(f"{name}={train.get(name)}" for name in differing)][f"`{plain(run.strategy)}`"] = None
     return [f"Training, {how}: {', '.join(who)}." for how, who in groups.items() if how]
-
-
-def _acting(train: Mapping[str, Any]) -> dict[str, Any]:
-    """A training's settings; what is done at an alarm only where it changes the student."""
-    return {**train, "on_alarm": train["on_alarm"] if train["on_alarm"] == "repair" else DEFAULTS["on_alarm"]}
 
 
 def _machine(run: Result) -> str:

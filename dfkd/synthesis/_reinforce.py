@@ -38,6 +38,8 @@ class LearnerOptions:
             where the rewards shrink, as they do once the student agrees with the teacher.
         policy_rate: AdamW's learning rate; a GRU wants less, such as 3e-4.
         policy_clip: longest gradient; 0: any.
+        repair: a prompter that collapses or runs away (the alarms ``prompter_collapse``, ``prompts_repeat`` and
+            ``prompter_runs_away``) begins anew at its reference, with four times the ``kl_weight``.
     """
 
     learner: Literal["reinforce", "ppo"] = "reinforce"
@@ -49,6 +51,7 @@ class LearnerOptions:
     normalise_advantage: bool = False
     policy_rate: float = 1e-3
     policy_clip: float = 1.0
+    repair: bool = True
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "strategy.epochs", "1 or more", self.epochs)

@@ -6,6 +6,7 @@ Shapes: B texts, P prompt tokens, C classes.
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Sequence
 
@@ -132,7 +133,7 @@ class PromptRl(Written):
         return self.last_rewards if feedback.fresh else None
 
     def repair(self, alarm: str) -> str | None:
-        """Let a prompter that collapsed or ran away begin anew at its reference, with a higher KL weight.
+        """Let a prompter that collapsed or ran away begin anew at its reference, where ``repair`` is set.
 
         Args:
             alarm: the name of what rose.
@@ -140,7 +141,8 @@ class PromptRl(Written):
         Returns:
             What was done; ``None``: nothing, as the alarm is another, or as it was done a few updates ago.
         """
-        if alarm not in REPAIRED or self.updates < BETWEEN:
+        asked = self.learner.options.repair and alarm in REPAIRED and self.updates >= BETWEEN
+        if not asked or math.isinf(self.learner.kl_weight):  # it is there
             return None
         self.updates = 0
         self.learner.begin_anew()
