@@ -267,7 +267,7 @@ USUAL: dict[str, torch.Tensor] = {}
 
 def test_no_option_is_forgotten() -> None:
     every = {field.name for part in (PolicyOptions, LearnerOptions, RewardOptions) for field in fields(part)}
-    assert set(CHANGED) == every - {"prompt_top_p", "repair"}  # the first batch: tests/test_strategies.py; a run, see below
+    assert set(CHANGED) == every - {"prompt_top_p", "repair"}  # tests/test_strategies.py; a run
 
 
 @pytest.mark.slow
@@ -488,7 +488,7 @@ def test_inspect_shows_the_rewards_of_the_texts_that_a_run_has_kept(rewarded: li
     samples = inspect.samples_of(folder, ["weather", "food", "sport"], "prompt_rl")
     assert [sample["text"] for sample in samples] == [*older, *(row["text"] for row in rows[8:])] and older
     console = Console(width=250, record=True, file=io.StringIO())
-    console.print(inspect.inspect.inspect_run(tmp_path / "it"))
+    console.print(inspect.inspect_run(tmp_path / "it"))
     assert f"{rows[-1]['reward']:.3f}" in console.export_text()
 
 
