@@ -352,7 +352,7 @@ def test_the_page_escapes_what_data_and_models_made(tmp_path: Path) -> None:
     )
     run.content["environment"]["cpu"] = evil
     (tmp_path / "run" / "alarms.jsonl").write_text(
-        json.dumps({"step": 0, "says": evil, "fact": evil, "value": 1.0, "remedy": evil}) + "\n"
+        json.dumps({"step": 0, "name": evil, "says": evil, "fact": evil, "value": 1.0, "remedy": evil}) + "\n"
     )
     page.write_page([run], [Missing(evil, evil)], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
