@@ -243,13 +243,14 @@ def test_a_prompter_that_collapsed_begins_anew_at_its_reference(build: Build, po
     assert strategy.repair("texts_off_balance") is None and step()["policy_kl"] > 0  # an alarm of another kind
     state = strategy.state_dict()
     assert "strategy.kl_weight=2" in strategy.repair("prompter_collapse")
-    assert strategy.repair("prompts_repeat") is None  # done just now
+    assert strategy.repair("prompts_repeat") == "the prompter began anew 0 updates ago"  # the alarm tells of before
+    assert strategy.repair("texts_off_balance") is None and strategy.learner.kl_weight == 2
     after = step()
     assert after["policy_kl"] == 0 and after["baseline"] != after["reward"]  # what rewards are usual is not forgotten
     assert strategy.learner.kl_weight == 2 and step()["policy_kl"] > 0
     again = build(policy=policy, kl_weight=0.5)
     again.load_state_dict(strategy.state_dict())
-    assert again.repair("prompter_collapse") is None and again.learner.kl_weight == 2
+    assert "began anew 2 updates ago" in again.repair("prompter_collapse") and again.learner.kl_weight == 2
     again.load_state_dict(state)
     assert again.learner.kl_weight == 0.5 and "strategy.kl_weight=2" in again.repair("prompter_runs_away")
 

@@ -139,11 +139,14 @@ class PromptRl(Written):
             alarm: the name of what rose.
 
         Returns:
-            What was done; ``None``: nothing, as the alarm is another, or as it was done a few updates ago.
+            What was done, if only a few updates ago: the alarms still look at what was before; ``None``: nothing, as
+            the alarm is another.
         """
-        asked = self.learner.options.repair and alarm in REPAIRED and self.updates >= BETWEEN
+        asked = self.learner.options.repair and alarm in REPAIRED
         if not asked or math.isinf(self.learner.kl_weight):  # it is there
             return None
+        if self.updates < BETWEEN:
+            return f"the prompter began anew {self.updates} updates ago"
         self.updates = 0
         self.learner.begin_anew()
         return f"the prompter begins anew at its reference, with strategy.kl_weight={self.learner.kl_weight:g}"
