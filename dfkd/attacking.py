@@ -78,7 +78,7 @@ def attack(
         overrides: ``data.FIELD=VALUE``, ``teacher=FOLDER``, ``device=``, ``threads=``, and ``ATTACK.OPTION=VALUE``.
         names: of attacks.
         settings: of all of them.
-        out: the file of results, the texts made in a folder beside it; ``None``: in the run's folder.
+        out: the file of results, the texts made and the log of hand-outs beside it; ``None``: in the run's folder.
         progress: called with (texts done, all).
 
     Returns:
@@ -88,8 +88,8 @@ def attack(
         ConfigError: the run, its teacher or its data are not there, or a setting is wrong.
         Busy: another process attacks into the same file.
     """
-    checked = plan(folder, overrides, names, settings)
     file = out or folder / FILE
+    checked = plan(folder, overrides, names, settings, file.parent)
     examples = file.parent / EXAMPLES
     examples.mkdir(parents=True, exist_ok=True)
     lock = runs.lock(examples, f"the attacks in '{file}'", "name another file with --out")
@@ -101,15 +101,24 @@ def attack(
         lock.close()
 
 
-def plan(folder: Path, overrides: Sequence[str], names: Sequence[str], settings: Settings) -> Plan:
+def plan(
+    folder: Path, overrides: Sequence[str], names: Sequence[str], settings: Settings, logged: Path | None = None
+) -> Plan:
     """Check everything that can be checked before any work.
+
+    Args:
+        folder: of the run.
+        overrides: as for :func:`attack`.
+        names: of attacks.
+        settings: of all of them.
+        logged: the folder where hand-outs are logged; ``None``: the run's.
 
     Raises:
         ConfigError: lists every problem found.
     """
     of_run, of_attacks = _sorted(overrides, names)
     config = finished.config_of(folder, of_run)
-    task, problems = finished.setting(folder, config)
+    task, problems = finished.setting(folder, config, logged)
     attacks: dict[str, Any] = {}
     column = 0
     for name in dict.fromkeys(names):
@@ -197,7 +206,7 @@ def _shared_settings(checked: Plan) -> dict[str, Any]:
 
 
 def _bench(checked: Plan) -> Bench:
-    """Load both models and take the test items, which is logged in the run's folder.
+    """Load both models and take the test items, which is logged where the results go.
 
     Raises:
         ConfigError: the student's classes are not the data set's.
@@ -209,7 +218,7 @@ def _bench(checked: Plan) -> Bench:
         student.max_length = checked.max_length
     teacher = teaching.load_teacher(config).classifier.to(where)
     order = class_order(student.labels, config.data.labels, None)
-    test = checked.task.hand_out("test", to="evaluate")
+    test = checked.task.hand_out("test", to="attack")
     items = judged_items(len(test), checked.settings.items)
     return Bench(
         {"teacher": Victim(teacher), "student": Victim(student, order)}, items, [test.texts[i] for i in items],

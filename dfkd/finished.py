@@ -137,12 +137,15 @@ def config_of(folder: Path, overrides: Sequence[str]) -> RunConfig:
     return configs.load([f"config={json.dumps(str(folder / 'config.yaml'))}", *overrides])
 
 
-def setting(folder: Path, config: RunConfig) -> tuple[Task | None, list[ConfigError]]:
+def setting(
+    folder: Path, config: RunConfig, logged: Path | None = None
+) -> tuple[Task | None, list[ConfigError]]:
     """What a run is looked at with: its data set, its device and its teacher.
 
     Args:
-        folder: of the run; hand-outs are logged there.
+        folder: of the run.
         config: of the run, with what is said anew.
+        logged: the folder where hand-outs are logged; ``None``: the run's.
 
     Returns:
         The task, ``None`` where it cannot be used, and the problems found.
@@ -150,7 +153,7 @@ def setting(folder: Path, config: RunConfig) -> tuple[Task | None, list[ConfigEr
     problems: list[ConfigError] = []
     task = None
     with noting(problems):
-        task = tasks.load(config.data, access_log(folder))
+        task = tasks.load(config.data, access_log(logged or folder))
         task.fingerprint("test")  # reads and checks the rows; hands out nothing
     with noting(problems):
         device.check_device(config.device)

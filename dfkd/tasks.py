@@ -22,7 +22,7 @@ from dfkd.errors import ConfigError, DataFreeError, noting, refuse, suggestion
 
 Log = Callable[[dict[str, Any]], None]
 
-ALLOWED: Mapping[str, tuple[str, ...]] = {"train": ("teacher_training", "real_text"), "test": ("evaluate",)}
+ALLOWED: Mapping[str, tuple[str, ...]] = {"train": ("teacher_training", "real_text"), "test": ("evaluate", "attack")}
 """Split -> who may have it."""
 # of a corpus's texts may be the task's as well, or of a split's texts the corpus's: short phrases are common property
 MOST_SHARED = 0.01

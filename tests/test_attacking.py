@@ -78,7 +78,7 @@ def test_a_run_is_attacked_and_told_of(run: Path, capsys: pytest.CaptureFixture[
             assert f"{100 * value:.1f}" in row.split()
         assert row.split()[-2] == f"{100 * entry['transfer'][f'{against}_to_{other}']['accuracy']:.1f}"
     assert str(run / "robustness.json") in out and str(run / entry["examples"]) in out
-    assert lines(run / "access.jsonl")[-1]["to"] == "evaluate"
+    assert lines(run / "access.jsonl")[-1]["to"] == "attack"
     assert [path.name for path in (run / "adversarial").iterdir()] == [Path(entry["examples"]).name]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterator
 
 import pytest
@@ -71,7 +72,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         one.content["test_items"] = 16
         one.content["student"]["correct"] = "ff0f"
     gone = Missing(EVIL, f"failed: {EVIL}", f"data{EVIL}", "another student", "cmi")
-    pages.write_page(found, [], folder / "report.html", grids=[Grid(f"grid{EVIL}", tuple(found), (gone,))])
+    claims = [
+        SimpleNamespace(claim=f"{said} {EVIL}", who="who", said=said, where="grid, tiny", numbers=["0.9 against 0.8"])
+        for said in ("not run", "holds")
+    ]
+    grids = [Grid(f"grid{EVIL}", tuple(found), (gone,))]
+    pages.write_page(found, [], folder / "report.html", grids=grids, claims=claims)
     return (folder / "report.html").as_uri()
 
 
@@ -111,6 +117,23 @@ def test_classes_and_strategies_of_any_name_can_be_chosen(page: Page) -> None:
     assert count(page).startswith("72 of 144")
     page.select_option("#by-strategy", f"as_dfd{EVIL}")
     assert count(page) == "24 of 144 samples match"
+
+
+def test_filters_offer_only_what_the_others_let_pass(page: Page) -> None:
+    def offered(name: str) -> list[str]:
+        options = page.locator(f"#by-{name} option")
+        return [str(o.get_attribute("value")) for o in options.all() if o.is_enabled() and o.evaluate("o => !o.hidden")]
+
+    everything = {name: offered(name) for name in ("strategy", "class", "step")}
+    assert everything["step"] == ["", "0", "100", "200", "300"] and len(everything["strategy"]) == 4
+    page.evaluate("for (const one of document.querySelectorAll('.run')[1].querySelectorAll('li')) one.dataset.step = 7")
+    page.select_option("#by-step", "0")
+    assert f"as_dfd{EVIL}" not in offered("strategy") and len(offered("strategy")) == 3
+    assert offered("step") == everything["step"]  # another one can be chosen at once
+    page.select_option("#by-strategy", "real_text")
+    assert "7" not in offered("step") and offered("class") == everything["class"]
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.locator("#by-step option:not([hidden])")).to_have_count(5)
 
 
 def test_texts_are_searched_as_one_types(page: Page) -> None:
@@ -161,6 +184,28 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == width
     if width == 360:  # the table scrolls in its own box
         assert page.evaluate("(b => b.scrollWidth > b.clientWidth)(document.querySelector('.wide'))")
+
+
+def test_claims_are_cards_on_a_narrow_screen(page: Page) -> None:
+    assert page.locator("table.claims tbody th").all_inner_texts() == ["holds", "not run"]  # what tells comes first
+    page.set_viewport_size({"width": 375, "height": 700})
+    box = page.locator(".wide", has=page.locator("table.claims"))
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    cells = page.locator("table.claims tbody tr").first.locator("th, td").all()
+    tops = [cell.bounding_box()["y"] for cell in cells]  # type: ignore[index]
+    assert tops == sorted(set(tops)) and len(tops) == 5
+    assert page.get_by_role("cell", name="0.9 against 0.8").count() == 2  # still a table for a screen reader
+
+
+def test_pictures_stop_the_tabulator_only_where_they_scroll(page: Page) -> None:
+    canvas = page.locator(".canvas:visible").first
+    assert canvas.get_attribute("tabindex") is None
+    page.set_viewport_size({"width": 360, "height": 700})
+    expect(canvas).to_have_attribute("tabindex", "0")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert canvas.evaluate("box => box.scrollLeft") > 0
 
 
 def test_comparisons_can_be_scrolled_with_the_keyboard(page: Page) -> None:

@@ -159,10 +159,23 @@ def test_curves_are_means_with_the_range_of_the_seeds() -> None:
     assert curve.mean == [2.0] * 4 and curve.low == [1.0] * 4 and curve.high == [3.0] * 4 and curve.x == [0, 1, 2, 3]
 
 
-def test_only_steps_that_all_seeds_have_are_averaged() -> None:
+def test_a_curve_ends_with_the_shortest_seed() -> None:
     runs = [run("a", records=log(steps=4)), run("a", seed=1, records=log(steps=2)), run("a", seed=2)]
     assert series.course(runs, series.fact("kd")).x == [0, 1]
     assert series.course(runs, series.fact("nothing")).x == []
+
+
+def test_seeds_that_log_at_steps_of_their_own_have_a_curve() -> None:
+    """As those of a mixture's part, whose turns are drawn: where they have no step in common, too."""
+    values = [[(0, 0.0), (4, 4.0), (8, 8.0)], [(1, 3.0), (5, 7.0), (9, 11.0)]]
+    runs = [run("a", seed=seed, records=[{"step": s, "kd": v} for s, v in own]) for seed, own in enumerate(values)]
+    curve = series.course(runs, series.fact("kd"))
+    assert curve.x == [1, 4, 5, 8]
+    assert curve.low == [1.0, 4.0, 5.0, 8.0] and curve.high == [3.0, 6.0, 7.0, 10.0] and curve.mean[1] == 5.0
+    smooth = series.course(runs, series.fact("kd"), smooth=True)
+    assert smooth.x == curve.x and all(0.0 <= low <= 8.0 for low in smooth.low)
+    apart = [run("a", seed=seed, records=[{"step": seed, "kd": 1.0}]) for seed in range(2)]
+    assert series.course(apart, series.fact("kd")).x == []
 
 
 def test_what_is_no_number_is_not_drawn() -> None:
@@ -310,6 +323,33 @@ def test_a_share_beyond_the_scale_is_told_as_a_number() -> None:
     assert figure is not None and "-4,000" in texts(figure) and "(1.0 points)" in texts(figure)
     low, high = figure.axes[0].get_xlim()
     assert low >= outcomes.SCALE[0] and high <= outcomes.SCALE[1] and outcomes.gaps({}, {}) is None
+
+
+def test_an_interval_that_goes_on_beyond_the_scale_is_marked() -> None:
+    scores = {"toy": {name: Scored(s, s, s, gap) for name, s, gap in
+                      ((FLOOR, 0.5, (0, 0, 0)), (CEILING, 0.51, (1, 1, 1)), ("a", 0.5, (0.5, -3.0, 4.0)))}}
+    figure = outcomes.gaps(scores, style.looks(["a"]))
+    assert figure is not None
+    ends = {line.get_marker(): list(line.get_xdata()) for line in figure.axes[0].lines}
+    assert ends["<"] == [outcomes.SCALE[0]] and ends[">"] == [outcomes.SCALE[1]]
+
+
+def test_labels_of_many_budgets_do_not_overlap() -> None:
+    assert outcomes.apart([100, 110, 1000, 9500, 10000]) == [100, 1000, 10000]
+    assert outcomes.apart([40, 400]) == [40, 400] and outcomes.apart([40]) == [40]
+    counts = sorted({*range(100, 10000, 300), 10000})
+    curves = {"a": [(count, Scored(0.5, 0.4, 0.6)) for count in counts]}
+    figure = outcomes.by_samples(curves, style.looks(["a"]), "accuracy")
+    assert figure is not None
+    style.drawn(figure, "svg")
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+    assert len(boxes) > 3 and all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
+def test_one_batch_of_a_prompter_is_no_picture() -> None:
+    facts = {"reward_mean": 1.0, "policy_entropy": 1.0, "policy_kl": 0.1}
+    one, two = (run("prompt_rl", records=log(steps, **facts)) for steps in (1, 2))
+    assert training.prompter([one], looks_of(one)) is None and training.prompter([two], looks_of(two)) is not None
 
 
 def test_accuracy_by_samples_needs_two_budgets() -> None:

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from dfkd import pipeline
 from dfkd.errors import ConfigError
-from dfkd.report import browser, comparison, gap, inspect, overview, page, results, table
+from dfkd.report import browser, comparison, gap, inspect, overview, page, results, sections, table
+from dfkd.report.document import Grid
 from dfkd.report.pictures import album, outcomes
 from dfkd.report.results import Missing, Result
 
@@ -90,6 +91,8 @@ def test_a_floor_of_other_settings_is_named() -> None:
     made = table.rows([result("random_tokens,source=pieces", 0.5), result("as_dfd", 0.7), result("real_text", 0.9)])
     assert cells(made, "as_dfd")["gap closed"] == "50"
     assert "Gap closed of sst2, t, is measured by random_tokens,source=pieces." in table.notes(made)
+    without = table.rows([result("random_tokens,source=pieces", 0.5), result("as_dfd", 0.7)])
+    assert not any("is measured by" in note for note in table.notes(without))  # there is no share of any gap
     plain = table.rows([result("random_tokens", 0.5), result("as_dfd", 0.7), result("real_text", 0.9)])
     assert not any("measured by" in note for note in table.notes(plain))
 
@@ -315,6 +318,26 @@ def test_claims_are_shown_where_there_are_some(tmp_path: Path, numbers: Any) -> 
     assert "&lt;b&gt;It works" in html and "we &amp; you" in html and ">fails<" in html and "against 0.8" in html
     assert ">g, &lt;i&gt;small<" in html and ">holds so far (1 seed)<" in html and ">h, big<" in html
     assert "Claims" not in (tmp_path / "without.html").read_text()
+
+
+def test_a_page_of_result_files_says_where_curves_and_samples_are(tmp_path: Path) -> None:
+    page.write_page([result("as_dfd", 0.8, cost=1)], [], tmp_path / "files.html")
+    page.write_page([logged(tmp_path / "run")], [], tmp_path / "runs.html")
+    files, whole = ((tmp_path / f"{name}.html").read_text() for name in ("files", "runs"))
+    assert "samples are in the folders of the runs, and these are result files alone" in files
+    assert "result files alone" not in whole
+
+
+def test_strategies_that_were_never_run_are_named_below_a_comparison() -> None:
+    runs = [result("random_tokens", 0.5), result("real_text", 0.9)]
+    for one in runs:
+        one.content["student"]["correct"] = "ffc0"
+    gone = [Missing(name, "not run yet", "sst2", "t", name) for name in ("cmi", "dafl", "real_text")]
+    failed = Missing("dfad", "failed: why", "sst2", "t", "dfad")
+    (section,) = sections.sections([Grid("tiny", tuple(runs), (*gone, failed))])
+    (shown,) = section.students
+    assert [line.strategy for line, _ in shown.lines] == ["random_tokens", "dfad", "real_text"]
+    assert shown.notes[-1] == "Not run at all: cmi, dafl."
 
 
 def test_what_runs_share_of_their_configurations_stands_there_once(tmp_path: Path) -> None:

@@ -76,6 +76,17 @@ def test_afterwards_it_is_the_run_of_these_settings(run: Path, made: tuple[Path,
         pipeline.run(pipeline.load_config([*settings, "train.steps=5"]))
 
 
+def test_a_run_that_was_timed_afterwards_stays_the_run_of_a_table_that_asks_for_no_timing(
+    run: Path, made: tuple[Path, list[str]]
+) -> None:
+    settings = [*made[1], f"runs={run.parent.parent}"]
+    assert read_yaml(run / "config.yaml")["evaluate"]["latency_rounds"] == 0
+    timed = rescoring.rescore(run, ["evaluate.latency_rounds=1"])
+    assert timed["latency_ratio"] and pipeline.run(pipeline.load_config(settings)) == timed
+    with pytest.raises(ConfigError, match="dfkd rescore"):  # other timing is asked for
+        pipeline.run(pipeline.load_config([*settings, "evaluate.latency_rounds=2"]))
+
+
 def test_what_is_scored_so_already_is_left_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (run / "result.json").stat().st_mtime_ns
     monkeypatch.delattr(rescoring.scoring, "score")

@@ -416,6 +416,14 @@ def test_a_setting_that_fails_every_trial_is_told_before_the_first(yaml: Write, 
     assert study.trials(study.open_study(sweep)) == []
 
 
+def test_what_fails_names_the_searched_key_and_where_it_stands(yaml: Write, tmp_path: Path) -> None:
+    path = Path(yaml(search={"student.layers": {"choices": [1, 9]}}))
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "  student.layers: 1" not in line))
+    sweep = load(str(path), tmp_path)
+    with pytest.raises(ConfigError, match="(?s)more layers than its source.*searched: student.layers: change what"):
+        work.supervise(sweep, [], 1, None)  # type: ignore[arg-type]
+
+
 def test_a_choice_that_fails_all_its_trials_is_told_before_the_first(yaml: Write, tmp_path: Path) -> None:
     path = Path(yaml(search={"strategy": {"choices": ["random_tokens", "pool"]}, "train.learning_rate": RATE}))
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "  strategy: random" not in line))

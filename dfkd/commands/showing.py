@@ -44,7 +44,8 @@ def report(
     found = tabling.called(collected)
     if not found:
         fix = "run something first: dfkd run --help"
-        raise ConfigError("no finished run", expected="folders with result.json", found=folders or "runs", fix=fix)
+        there = ", ".join(map(str, where))
+        raise ConfigError("no finished run", expected="folders with result.json", found=there, fix=fix)
     console.print(table.rich_table(table.rows(found, missing)))
     scores = outcomes.scored(found)
     drawn = album.album(found, scores)

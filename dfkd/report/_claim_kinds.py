@@ -11,7 +11,7 @@ from dfkd.report._claim_scene import (
     FAILS, HOLDS, NOT_RUN, Answer, Said, Scene, all_of, counted, missing, on_the_mean, points,
 )
 from dfkd.report.statistics import share
-from dfkd.report.gap import CEILING, FLOOR, is_drawn_gap
+from dfkd.report.gap import CEILING, FLOOR, is_drawn_gap, percent
 
 
 @dataclass(frozen=True)
@@ -246,9 +246,9 @@ class GapClosed(About):
             no_gap = f"{said}: no gap beyond its interval, another student must tell {over}"
             return Answer(NOT_RUN, (no_gap, *missing(lacking)))
         closed = share(own, floor, ceiling)
-        bounds = f"[{100 * closed.low:.0f}, {100 * closed.high:.0f}]"
+        bounds = f"[{percent(closed.low)}, {percent(closed.high)}]"
         verdict = NOT_RUN if lacking else HOLDS if closed.mean >= self.share else FAILS
-        shown = f"{said}: {100 * closed.mean:.0f} % of the gap {bounds} {over}"
+        shown = f"{said}: {percent(closed.mean)} % of the gap {bounds} {over}"
         seeds = scene.fewest((name, FLOOR, CEILING), columns)
         return Answer(verdict, (shown, *missing(lacking)), seeds)
 

@@ -69,7 +69,12 @@ def mean_gap_closed(own: Sequence[Drawn], floor: Sequence[Drawn], ceiling: Seque
 
 def told(closed: Interval) -> str:
     """A share in % with its 95 % interval, for people."""
-    return f"{100 * closed.mean:.0f} [{100 * closed.low:.0f}, {100 * closed.high:.0f}]"
+    return f"{percent(closed.mean)} [{percent(closed.low)}, {percent(closed.high)}]"
+
+
+def percent(share: float) -> str:
+    """A share in whole %; none is "-0"."""
+    return str(round(100 * share))
 
 
 def gap_closed(score: float, floor: float, ceiling: float) -> float:

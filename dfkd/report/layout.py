@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
 from dfkd.report.cells import SIGNIFICANT, Entry, entries
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed, told
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed, percent, told
 from dfkd.report.results import MORE, MORE_NOTE, Missing, Result
 from dfkd.report.statistics import Drawn
 
-UNKNOWN = "–"
+UNKNOWN, NOT_RUN = "–", "not run"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Gap:
         """For people, next to the number of runs that are there."""
         tried = f"{self.failed} failed" if self.failed else ""
         if not there:
-            return tried and f"failed ({self.failed} of {self.runs})" or "not run"
+            return tried and f"failed ({self.failed} of {self.runs})" or NOT_RUN
         return f"{there} of {there + self.runs} runs" + (f", {tried}" if tried else "")
 
 
@@ -168,7 +168,7 @@ class Sheet:
             return f"({', '.join(each)})"
         several = all(self.entries[data, one].runs > 1 for data in self.datas for one in (name, FLOOR, CEILING))
         # of a single seed nothing is known of how seeds vary: an interval would be too narrow
-        return f"{told(closed) if several else f'{100 * closed.mean:.0f}'} ({', '.join(each)})"
+        return f"{told(closed) if several else percent(closed.mean)} ({', '.join(each)})"
 
     def _drawn(self, name: str) -> list[Drawn]:
         """A strategy's accuracies on the data sets that it was run on."""
@@ -181,7 +181,7 @@ class Sheet:
             return UNKNOWN
         if ceiling.gap is None:
             return NO_GAP
-        return UNKNOWN if entry is None or entry.gap is None else f"{100 * entry.gap.mean:.0f}"
+        return UNKNOWN if entry is None or entry.gap is None else percent(entry.gap.mean)
 
 
 def sheets(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, mean_gap_closed, told
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, UNKNOWN, mean_gap_closed, percent, told
 from dfkd.report.pictures.outcomes import LEFT_OUT, METRICS, Scored, Scores
 from dfkd.report.pictures.style import rank
 from dfkd.report.results import Result, Setting
@@ -71,7 +71,7 @@ def _gap(strategy: str, scores: Sequence[Mapping[str, Scored]]) -> str:
     if closed is None:
         return NO_GAP
     several = all(found[name].runs > 1 for found in scores for name in (strategy, FLOOR, CEILING))
-    return told(closed) if several else f"{100 * closed.mean:.0f}"
+    return told(closed) if several else percent(closed.mean)
 
 
 def _cell(entry: Scored | None) -> str:

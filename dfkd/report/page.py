@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from dfkd import state
 from dfkd.report import browser, overview, sections, table
+from dfkd.report._claim_scene import NOT_RUN
 from dfkd.report.document import Grid
 from dfkd.report.inspect import alarm_line
 from dfkd.report.pictures import album as albums
@@ -79,10 +80,21 @@ def write_page(
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         made=made, columns=table.COLUMNS, notes=table.notes(made), overviews=overview.overviews(results, scores),
         comparisons=sections.sections(grids), comparison_notes=sections.NOTES,
-        claims=[_claim(claim) for claim in claims], chapters=[_chapter(*numbered) for numbered in enumerate(chapters)],
+        claims=[_claim(claim) for claim in sorted(claims, key=_untold)], logged=any(map(_is_logged, results)),
+        chapters=[_chapter(*numbered) for numbered in enumerate(chapters)],
         **_browser(browser.browse(results)), **_details(results),
     )
     state.write_text(out, html)
+
+
+def _untold(claim: Claim) -> bool:
+    """Whether nothing was run that tells: what holds or fails comes first."""
+    return claim.said == NOT_RUN
+
+
+def _is_logged(result: Result) -> bool:
+    """Whether the run's log is there, and not its result file alone."""
+    return bool(result.log("metrics"))
 
 
 def _own(name: str) -> str:

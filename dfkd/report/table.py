@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dfkd.report.gap import CEILING, FLOOR, NO_GAP, NOTE, UNKNOWN, gap_closed, is_gap, mean_score
+from dfkd.report.gap import CEILING, FLOOR, NO_GAP, NOTE, UNKNOWN, gap_closed, is_gap, mean_score, percent
 from dfkd.report.results import MORE, MORE_NOTE, Missing, Result, Setting, spent
 
 NO_TEST = "no test data"
@@ -134,7 +134,7 @@ def _bounds(floor: list[Result] | None, ceiling: list[Result] | None) -> tuple[f
 def _cells(runs: list[Result], bounds: tuple[float, float] | str) -> dict[str, str]:
     score = mean_score(runs)
     scores = [value for run in runs if (value := run.score("student")) is not None]
-    gap = bounds if isinstance(bounds, str) else f"{100 * gap_closed(score or 0.0, *bounds):.0f}"
+    gap = bounds if isinstance(bounds, str) else percent(gap_closed(score or 0.0, *bounds))
     costs = [run.content["student"]["cost"]["parameters"] for run in runs]
     share = costs[0] / runs[0].content["teacher"]["cost"]["parameters"]
     spread = f" ± {100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
@@ -184,9 +184,14 @@ def notes(made: Sequence[Row]) -> list[str]:
         said.append(NOTE)
     if any(row.cells.get("seconds", "").endswith(MORE) for row in made):
         said.append(MORE_NOTE)
-    variants = dict.fromkeys((row.data, row.student, row.reference) for row in made if row.reference)
+    variants = dict.fromkeys((row.data, row.student, row.reference) for row in made if row.reference and _is_share(row))
     said += [f"Gap closed of {data}, {student}, is measured by {used}." for data, student, used in variants]
     return said
+
+
+def _is_share(row: Row) -> bool:
+    """Whether the row tells a share of a gap."""
+    return row.cells.get("gap closed") not in (None, UNKNOWN, NO_GAP)
 
 
 TERMINAL = {

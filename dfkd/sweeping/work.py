@@ -189,8 +189,17 @@ def _require_fit(sweep: Sweep) -> None:
         try:
             pipeline.preflight(config, scored=False)
         except ConfigError as error:
-            problems.setdefault(str(error), error)
+            problems.setdefault(str(error), _where_searched(error, sweep))
     refuse(problems.values())
+
+
+def _where_searched(error: ConfigError, sweep: Sweep) -> ConfigError:
+    """The error; where it is about what is searched, with where its values stand: no trial can take others."""
+    searched = [key for key in sweep.space if key in str(error)]
+    if not searched:
+        return error
+    keys = ", ".join(searched)
+    return ConfigError(f"{error}\n  searched: {keys}: change what stands under 'search' in the sweep's YAML")
 
 
 def tell(sweep: Sweep, study: Study, watcher: Watcher, processes: int = 1) -> None:

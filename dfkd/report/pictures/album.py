@@ -22,9 +22,10 @@ KINDS = ("svg", "pdf")
 LONGEST_NAME = 120
 CAPTIONS = {
     "gap_closed": "0 is the floor (random words), 100 the ceiling (the task's own texts); above each panel how wide "
-    "the gap is. Numbers with arrows lie beyond the scale. Lines: 95 % interval of the share, over test items (the "
-    "same for all) and seeds; none where the runs do not say which items they get right. A data set whose gap is "
-    "within its own interval has no panel: shares of it mean nothing.",
+    "the gap is. Numbers with arrows lie beyond the scale; a triangle at its end says that the interval goes on. "
+    "Lines: 95 % interval of the share, over test items (the same for all) and seeds; none where the runs do not say "
+    "which items they get right. A data set whose gap is within its own interval has no panel: shares of it mean "
+    "nothing.",
     "accuracy_by_samples": "Score on the test split at the end of runs with different budgets, against the pseudo "
     "samples drawn (a pool's or a corpus' may have come more than once). Bands: 95 % interval over items and seeds.",
     "accuracy_by_cost": "Students of one teacher and budget: score against cost, with 95 % intervals; the strategies "

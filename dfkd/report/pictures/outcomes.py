@@ -138,11 +138,14 @@ def _dot(axes: Axes, place: float, gap: tuple[float, float, float], look: Look) 
     """A dot with its interval; where it is beyond the scale, an arrow to it with its number."""
     mean, low, high = (100 * value for value in gap)
     axes.plot([low, high], [place, place], color=look.colour, linewidth=1.8, solid_capstyle="butt")
+    for end, beyond, marker in ((SCALE[0], low < SCALE[0], "<"), (SCALE[1], high > SCALE[1], ">")):
+        if beyond and SCALE[0] <= mean <= SCALE[1]:  # the interval goes on
+            axes.plot([end], [place], color=look.colour, marker=marker, markersize=5, linestyle="", clip_on=False)
     axes.plot([mean], [place], color=look.colour, marker=look.marker, markersize=6.5, markeredgecolor="white", mew=0.5)
     if not SCALE[0] <= mean <= SCALE[1]:
         below = mean < SCALE[0]
         axes.annotate(
-            f"{mean:,.0f}", (0.0 if below else 1.0, place), xycoords=("axes fraction", "data"),
+            f"{round(mean):,}", (0.0 if below else 1.0, place), xycoords=("axes fraction", "data"),
             xytext=(26 if below else -26, 0), textcoords="offset points", va="center", fontsize=SMALL,
             ha="left" if below else "right", arrowprops={"arrowstyle": "->", "color": look.colour},
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
@@ -182,11 +185,27 @@ def by_samples(curves: Mapping[str, Sequence[Budget]], looks: Mapping[str, Look]
     counts = sorted({count for curve in curves.values() for count, _ in curve})
     if counts[-1] > 8 * counts[0]:
         axes.set_xscale("log")
-        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.set_xticks(shown := apart(counts), [f"{count:,}" for count in shown])
         axes.minorticks_off()
     name_axes(axes, x="pseudo samples drawn for the training", y=f"test {METRICS.get(metric, metric)} (%)")
     legend(figure, handles)
     return figure
+
+
+def apart(counts: Sequence[int], share: float = 0.12) -> list[int]:
+    """Those whose labels have room beside each other on a logarithmic axis; the first and the last always have.
+
+    Args:
+        counts: sorted, positive.
+        share: of the axis that a label takes.
+    """
+    first, last = counts[0], counts[-1]
+    least = (last / first) ** share  # from one label to the next
+    kept = [first]
+    for count in counts[1:-1]:
+        if count >= kept[-1] * least and count * least <= last:
+            kept.append(count)
+    return kept + ([last] if last > first else [])
 
 
 def budgets(results: Sequence[Result], scores: Scores) -> list[tuple[str, str, dict[str, list[Budget]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator
 from matplotlib.transforms import ScaledTranslation
 
 from dfkd.report.gap import CEILING, FLOOR
@@ -24,6 +26,7 @@ COSTS = {
 POINT = 1 / 72  # inches
 APART, SPREAD = 4.5, 40.0  # points between the strategies of one student, and over all of them
 MOST = 6  # strategies; of more, a dot each for every student could not be told apart
+WIDE = 4  # the teacher costs so much more than a student: what is small is told apart on a logarithmic axis
 NEAR = 0.04  # of the axis: labels that are nearer stand above each other
 
 
@@ -104,11 +107,17 @@ def pareto(
     handles = _dots(figure, axes, telling(students), looks)
     if teacher is not None:
         star, = axes.plot([1.0], [100 * teacher], color="#000000", marker="*", markersize=10, linestyle="")
+        star.set_zorder(1.5)  # below the dots
         handles["teacher"] = star
     best = front([(student.cost, student.score.mean) for student in students if not student.real])
     x, y = [cost for cost, _ in best], [100 * score for _, score in best]
     axes.step(x, y, where="post", color="#888888", linewidth=1.0, zorder=0)
     axes.margins(0.08)
+    if 1.0 > WIDE * min(student.cost for student in students):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
     name_axes(axes, x=COSTS[kind], y=f"test {METRICS.get(metric, metric)} (%)")
     legend(figure, {**handles, **_numbers(axes, students)})
     return figure
@@ -160,17 +169,18 @@ def _numbers(axes: Axes, students: Sequence[Student]) -> dict[str, Any]:
     """A number above each student, those of neighbours on top of each other; returns what a legend shows."""
     handles: dict[str, Any] = {}
     costs = {student.name: student.cost for student in students}
-    span = max([*costs.values(), 1.0]) - min(costs.values())
-    last, level = -1.0, 0
+    near = NEAR * (axes.transAxes.transform((1, 0)) - axes.transAxes.transform((0, 0)))[0]
+    last, level = -math.inf, 0
     for number, (name, cost) in enumerate(sorted(costs.items(), key=lambda item: item[1]), 1):
-        level = level + 1 if cost - last < NEAR * span else 0
+        place = axes.transData.transform((cost, 0))[0]
+        level = level + 1 if place - last < near else 0
         axes.axvline(cost, color="#bbbbbb", linewidth=0.6, zorder=-1)
         axes.annotate(
             str(number), (cost, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2 + 10 * level),
             textcoords="offset points", ha="center", va="bottom", fontsize=SMALL,
         )
         handles[name] = Line2D([], [], color="#000000", marker=f"${number}$", linestyle="", markersize=6)
-        last = cost
+        last = place
     return handles
 
 

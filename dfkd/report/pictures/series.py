@@ -8,6 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
+import numpy
+
 from dfkd.report.results import Result
 from dfkd.runs import fresh_samples
 
@@ -69,18 +71,25 @@ def by_strategy(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def course(runs: Sequence[Run], points: Callable[[Run], Sequence[Point]], smooth: bool = False) -> Series:
-    """The mean over runs at each step that all of them have; runs without a point are left out.
+    """The mean over runs from the first step to the last that all of them have; runs without a point are left out.
+
+    Seeds may log a value at steps of their own, as the parts of a mixture do, whose turns are drawn: a run's value
+    between two of its steps lies on the straight line between theirs.
 
     Args:
         runs: of one strategy, with different seeds.
         points: of one run, (step, value).
         smooth: whether each run's values are averaged over neighbouring steps first.
     """
-    curves = [dict(_smoothed(found) if smooth else found) for run in runs if (found := list(points(run)))]
+    curves = [sorted(dict(_smoothed(found) if smooth else found).items()) for run in runs if (found := points(run))]
     series = Series()
-    steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-    for step in thinned(steps):
-        series.add(step, [curve[step] for curve in curves])
+    if not curves:
+        return series
+    first, last = max(curve[0][0] for curve in curves), min(curve[-1][0] for curve in curves)
+    steps = thinned(sorted({step for curve in curves for step, _ in curve if first <= step <= last}))
+    between = [numpy.interp(steps, *zip(*curve)) for curve in curves]
+    for step, *values in zip(steps, *(curve.tolist() for curve in between)):
+        series.add(step, values)
     return series
 
 

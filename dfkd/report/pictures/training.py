@@ -55,8 +55,8 @@ def _between(digits: str, value: float, _: object) -> str:
 
 
 def prompter(runs: Sequence[Run], looks: Mapping[str, Look]) -> Figure | None:
-    """Reward, entropy and KL of a reinforced prompter over the steps; ``None`` where there is none."""
-    reinforced = [run for run in runs if any("policy_entropy" in record for record in run.records)]
+    """Reward, entropy and KL of a reinforced prompter over the steps; ``None`` where there is none of two batches."""
+    reinforced = [run for run in runs if sum("policy_entropy" in record for record in run.records) > 1]
     return _facts(reinforced, looks, PROMPTER)
 
 
