@@ -235,8 +235,8 @@ def collect(folders: Sequence[Path]) -> list[Result]:
     for folder in folders:
         if not folder.is_dir():
             fix = "give the folder of a finished run, or one that holds some"
-            found = "a file" if folder.exists() else None
-            raise ConfigError(f"there is no folder '{folder}'", found=found, fix=fix)
+            instead = "a file" if folder.exists() else None
+            raise ConfigError(f"there is no folder '{folder}'", found=instead, fix=fix)
         for path in sorted(folder.rglob("result.json")):
             # the run's own folder alone says so: a folder further up may be called anything
             if not path.parent.name.endswith(PARTIAL):

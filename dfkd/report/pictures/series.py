@@ -87,10 +87,16 @@ def course(runs: Sequence[Run], points: Callable[[Run], Sequence[Point]], smooth
         return series
     first, last = max(curve[0][0] for curve in curves), min(curve[-1][0] for curve in curves)
     steps = thinned(sorted({step for curve in curves for step, _ in curve if first <= step <= last}))
-    between = [numpy.interp(steps, *zip(*curve)) for curve in curves]
-    for step, *values in zip(steps, *(curve.tolist() for curve in between)):
+    between = [_interpolated(curve, steps) for curve in curves]
+    for step, values in zip(steps, zip(*between)):
         series.add(step, values)
     return series
+
+
+def _interpolated(curve: Sequence[Point], steps: Sequence[int]) -> list[float]:
+    """A curve's values at some steps, between its own by straight lines."""
+    own, values = zip(*curve)
+    return [float(value) for value in numpy.interp(steps, own, values)]
 
 
 def thinned(steps: Sequence[int], most: int = POINTS) -> list[int]:
