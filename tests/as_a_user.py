@@ -85,8 +85,8 @@ SMALL: dict[str, tuple[str, ...]] = {  # subcommand -> what is appended to it
     "run": SMALL_RUN, "compare": SMALL_RUN,
     "teacher": ("epochs=1", "limit=16", "batch_size=8", "device=cpu", "precision=float32"),
     "synthesize": ("samples=8", "batch_size=4", "device=cpu", "precision=float32"),
-    "sweep": ("--trials", "2", *SMALL_RUN), "attack": ("--items", "2"), "rescore": ("evaluate.limit=4",),
-    **dict.fromkeys(("evaluate", "predict", "inspect", "report", "table", "claims", "export"), ()),
+    "sweep": ("--trials", "2", *SMALL_RUN), "attack": ("--items", "2"),
+    **dict.fromkeys(("evaluate", "rescore", "predict", "inspect", "report", "table", "claims", "export"), ()),
     **dict.fromkeys(("strategies", "students", "attacks", "doctor"), ()),
 }
 SMALL_SCRIPTS: dict[str, tuple[str, ...]] = {  # those of a data set: make smoke runs them, here their tables are loaded
