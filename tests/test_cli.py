@@ -229,6 +229,11 @@ def test_as_a_process_of_its_own(finished: tuple[Path, list[str]]) -> None:
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == [RAIN, SOUP]
 
 
+def test_the_command_line_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "dfkd", "report", "no/such/folder"], capture_output=True, text=True)
+    assert done.returncode == 2 and "error: there is no folder 'no/such/folder'" in done.stderr
+
+
 def test_report(dfkd: Callable[..., Answer], finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     reported = dfkd("report", str(finished[0].parent), "--out", str(out), "--pictures", str(tmp_path / "figures"))

@@ -37,7 +37,8 @@ LAYERS = {  # the name below dfkd, as a regular expression; the first match coun
     7.6: r"ray_engine|tabling|exporting|sweeping(\..+)?",  # compare, elsewhere; its tables; searches
     7.8: r"commands(\..+)?",
     7.9: r"experiment",  # what a data set's script does
-    8: r"cli|__main__",
+    8: r"cli",
+    8.1: r"__main__",  # the command line, as a module
 }
 STRATEGIES, SCRIPTS = 5, 8
 DYNAMIC_IMPORTS = {"importlib.import_module", "import_module", "__import__"}
