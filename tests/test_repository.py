@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import configparser
+import contextlib
+import importlib.metadata
 import re
 import socket
 import sys
@@ -13,6 +15,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from dfkd import packages
 from dfkd.batch import Feedback
@@ -84,6 +88,22 @@ def test_constraints_leave_out_no_python() -> None:
     only_older = {"exceptiongroup", "tomli", "pytz", "six"}  # newer Pythons and packages do without
     assert pinned["<"] - pinned[">="] == only_older
     assert pinned[">="] - pinned["<"] == {"narwhals"}  # only newer versions of scikit-learn want it
+
+
+def test_constraints_fit_the_first_patch_release_too() -> None:
+    """Debian 12 has Python 3.11.2: a pin that wants 3.11.5 leaves its pip without a choice."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    needs = {}
+    for pin in (pin for pin in pins if pin.marker is None or pin.marker.evaluate()):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found = importlib.metadata.distribution(pin.name)
+            if found.version in pin.specifier:
+                said = "Requires-Python" in found.metadata
+                needs[pin.name] = SpecifierSet(found.metadata["Requires-Python"] if said else "")
+    assert len(needs) > 100  # as many as an installation by the constraints has
+    first = f"{sys.version_info.major}.{sys.version_info.minor}.0"
+    assert [name for name, versions in needs.items() if first not in versions] == []
 
 
 def test_version_is_the_same_everywhere() -> None:
