@@ -412,6 +412,13 @@ def test_students_are_numbered_and_real_text_is_not_on_the_front() -> None:
     assert pareto.pareto(students[:1], 0.95, "time", {}, "accuracy") is None
 
 
+def test_numbers_of_students_that_are_far_apart_stand_on_one_line() -> None:
+    for costs in ((0.5, 0.7, 0.9), (0.01, 0.1, 0.9)):  # a linear and a logarithmic axis
+        students = [Student(str(cost), "a", cost, Scored(0.5, 0.4, 0.6)) for cost in costs]
+        figure = pareto.pareto(students, 0.95, "time", style.looks(["a"]), "accuracy")
+        assert figure is not None and len({note.get_position()[1] for note in figure.axes[0].texts}) == 1
+
+
 def test_of_many_strategies_those_are_drawn_that_are_best_for_a_student() -> None:
     means = {FLOOR: (0.1, 0.1), CEILING: (0.9, 0.9), **{f"s{n}": (0.3 + n / 100, 0.7 - n / 100) for n in range(8)}}
     students = [

@@ -169,6 +169,7 @@ def _numbers(axes: Axes, students: Sequence[Student]) -> dict[str, Any]:
     """A number above each student, those of neighbours on top of each other; returns what a legend shows."""
     handles: dict[str, Any] = {}
     costs = {student.name: student.cost for student in students}
+    axes.autoscale_view()  # or the places asked for below are those of before the dots
     near = NEAR * (axes.transAxes.transform((1, 0)) - axes.transAxes.transform((0, 0)))[0]
     last, level = -math.inf, 0
     for number, (name, cost) in enumerate(sorted(costs.items(), key=lambda item: item[1]), 1):
