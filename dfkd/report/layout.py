@@ -12,7 +12,7 @@ from dfkd.report.gap import CEILING, FLOOR, NO_GAP, mean_gap_closed, percent, to
 from dfkd.report.results import MORE, MORE_NOTE, Missing, Result
 from dfkd.report.statistics import Drawn
 
-UNKNOWN, NOT_RUN = "–", "not run"
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Gap:
         """For people, next to the number of runs that are there."""
         tried = f"{self.failed} failed" if self.failed else ""
         if not there:
-            return tried and f"failed ({self.failed} of {self.runs})" or NOT_RUN
+            return tried and f"failed ({self.failed} of {self.runs})" or "not run"
         return f"{there} of {there + self.runs} runs" + (f", {tried}" if tried else "")
 
 
@@ -122,6 +122,11 @@ class Sheet:
     def lines(self) -> list[Line]:
         """All lines, from top to bottom."""
         return [self._line(name) for name in self.strategies]
+
+    def was_tried(self, name: str) -> bool:
+        """Whether a run of the strategy is there, or failed."""
+        places = [(data, name) for data in self.datas]
+        return any(place in self.entries or (place in self.gaps and self.gaps[place].failed) for place in places)
 
     def facts(self, line: Line) -> list[str]:
         """A line's cells under :attr:`columns`."""
@@ -227,7 +232,8 @@ def gaps_of(missing: Iterable[Missing]) -> dict[tuple[str, str], Gap]:
 
 def notes(sheet: Sheet) -> list[str]:
     """What a reader must know to read a sheet."""
-    real = [line.strategy for line in sheet.lines() if not line.data_free]
+    lines = sheet.lines()
+    real = [line.strategy for line in lines if not line.data_free]
     said = [f"†: sees the task's own texts: not data-free, and never the best: {', '.join(real)}."] if real else []
     if any(entry.runs == 1 for entry in sheet.entries.values()):
         said.append(
@@ -236,7 +242,7 @@ def notes(sheet: Sheet) -> list[str]:
         )
     if sheet.shows_tokens and any(entry.tokens is None for entry in sheet.entries.values()):
         said.append("Tokens are – where a run does not tell how many a language model wrote for it.")
-    return said + ([MORE_NOTE] if any(line.seconds.endswith(MORE) for line in sheet.lines()) else [])
+    return said + ([MORE_NOTE] if any(line.seconds.endswith(MORE) for line in lines) else [])
 
 
 def _accuracy(run: Result) -> float | None:

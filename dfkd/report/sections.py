@@ -8,7 +8,7 @@ from typing import Sequence
 from dfkd.errors import ConfigError
 from dfkd.report import _formats
 from dfkd.report.document import Grid
-from dfkd.report.layout import NOT_RUN, Line, Sheet, notes
+from dfkd.report.layout import Line, Sheet, notes
 
 NOTES = tuple(note.replace("`", "") for note in _formats.NOTES)  # plain text; they are written in Markdown
 
@@ -60,15 +60,10 @@ def _section(grid: Grid) -> Section:
 
 def _shown(sheet: Sheet) -> Shown:
     heads = ["strategy", "seeds", *sheet.heads, *sheet.columns]
-    lines = [line for line in sheet.lines() if _was_tried(line)]
-    names = [line.strategy for line in sheet.lines() if not _was_tried(line)]
+    lines = [(line, sheet.facts(line)) for line in sheet.lines() if sheet.was_tried(line.strategy)]
+    names = [name for name in sheet.strategies if not sheet.was_tried(name)]
     lacking = [f"Not run at all: {', '.join(names)}."] if names else []
-    return Shown(sheet.student, heads, [(line, sheet.facts(line)) for line in lines], notes(sheet) + lacking)
-
-
-def _was_tried(line: Line) -> bool:
-    """Whether a run of the strategy is there, or failed."""
-    return any(cell.mean or cell.note != NOT_RUN for cell in line.cells)
+    return Shown(sheet.student, heads, lines, notes(sheet) + lacking)
 
 
 def _missing(grid: Grid) -> list[str]:
