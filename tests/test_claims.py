@@ -101,7 +101,20 @@ def test_what_fails_so_far_is_told_beside_a_student_for_whom_it_holds(tmp_path: 
     ]
     said = judged(tmp_path, runs, **claim)
     assert [(one.where.split(", ")[-1], one.verdict) for one in said] == [("near", "holds"), ("far", "not run")]
-    assert "0 of 1 data sets, 1 wanted" in said[1].numbers and "'cmi' 0 of 1 runs" in said[1].numbers[-1]
+    assert "as_dfd: 0 of 1 data sets, 1 wanted" in said[1].numbers and "'cmi' 0 of 1 runs" in said[1].numbers[-1]
+
+
+def test_a_claim_stands_once_with_what_every_student_says_of_it(tmp_path: Path) -> None:
+    claim = {**BEATS, "strategy": "as_dfd", "at_least": 1}
+    runs = [
+        one for student, right in (("far", 0.5), ("near", 0.9))
+        for name, value in ((FLOOR, 0.6), ("as_dfd", right)) for one in seeds(name, value, value, value, student=student)
+    ]
+    found = judged(tmp_path, runs, **claim)
+    assert [one.verdict for one in found] == ["fails", "holds"]
+    (group,) = claims.by_claim(found)
+    assert [one.where for one in group] == ["g, near", "g, far"] and claims.counted(group) == "1 holds, 1 fails"
+    assert claims.markdown(found).count("it is so") == 2  # in the overview, and above its numbers
 
 
 def test_too_few_seeds_are_not_run(tmp_path: Path) -> None:
@@ -257,13 +270,15 @@ def test_the_command_prints_verdicts_with_their_numbers(
     monkeypatch.chdir(tmp_path)
     run(monkeypatch, "claims", "--file", "mine.yaml")
     printed = capsys.readouterr().out
-    assert "holds so far (2 seeds)  A [b] holds (us)" in printed and "g, small:" in printed
-    assert "not run                 A [b]" in printed and "as_dfd 76.8 - random_tokens 60.0" in printed
-    assert "1 holds, 0 fails, 1 not run; 1 of them on fewer than 3 seeds" in printed
+    assert "A [b] holds (us)\n  holds so far (2 seeds)  g, small:" in printed
+    assert "A [b] holds (our own goal)\n  not run  " in printed and "as_dfd 76.8 - random_tokens 60.0" in printed
+    assert "2 claims; of the verdicts 1 holds, 1 not run; 1 of them on fewer than 3 seeds" in printed
     run(monkeypatch, "claims", "results", "--file", "mine.yaml", "--out", "claims.md")
-    table = Path("claims.md").read_text()
-    assert "| **holds so far (2 seeds)** | A [b] holds | us | g, small |" in table
-    assert "| not run | A [b] holds | us (our own goal) |" in table
+    page = Path("claims.md").read_text()
+    assert "Made by `dfkd claims results --file mine.yaml --out claims.md`" in page
+    assert "| [1](#claim-1) | A [b] holds | us | 1 | – | – |" in page
+    assert "| [2](#claim-2) | A [b] holds | our own goal | – | – | 1 |" in page
+    assert "## Claim 1\n\nA [b] holds\n" in page and "| **holds so far (2 seeds)** | g, small | as_dfd 76.8" in page
     with pytest.raises(SystemExit):
         run(monkeypatch, "claims", "nowhere")
     assert "there is no folder 'nowhere'" in capsys.readouterr().err

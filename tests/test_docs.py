@@ -255,11 +255,15 @@ def test_every_page_has_its_place() -> None:
 
 
 @pytest.mark.slow
-def test_the_results_page_is_what_the_result_files_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_of_results_and_claims_are_what_the_result_files_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     command = "dfkd table results --out docs/results.md"
     assert page == document.write(tabling.grids([Path("results")]), "markdown", command)
+    page = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
+    file = config.find_yaml("experiments/paper_tables", "claims")
+    found = claims.judge(file, [run for grid in tabling.grids([Path("results")]) for run in grid.results])
+    assert page == claims.markdown(found, "dfkd claims results --out docs/claims.md")
 
 
 def test_no_result_names_a_folder_of_anybodys_machine() -> None:

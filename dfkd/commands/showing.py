@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 import typer
 from rich.padding import Padding
@@ -15,6 +14,9 @@ from rich.text import Text
 from dfkd.commands._app import app
 from dfkd.console import console, quiet_libraries
 from dfkd.errors import ConfigError, suggestion
+
+if TYPE_CHECKING:
+    from dfkd.report.claims import Verdict
 
 PAPERS = "experiments/paper_tables"
 
@@ -107,19 +109,26 @@ def claims(
     path = config.find_yaml(PAPERS, file)
     verdicts = claiming.judge(path, [run for grid in tabling.grids([folder]) for run in grid.results])
     if out is not None:
-        return _deliver(claiming.markdown(verdicts), out)
-    shown = Table.grid("", "", padding=(0, 2, 1, 0))
-    for verdict in verdicts:
-        colour = {claiming.HOLDS: "green", claiming.FAILS: "red"}.get(verdict.verdict, "yellow")
-        who = "our own goal" if verdict.ours else verdict.source
-        where = f"\n{verdict.where}:" if verdict.where else ""
-        numbers = "\n".join(["", *verdict.numbers])
-        shown.add_row(Text(verdict.said, colour), Text.assemble(verdict.claim, (f" ({who})", "dim"), where, numbers))
-    console.print(shown)
-    counts = Counter(verdict.verdict for verdict in verdicts)
+        command = " ".join(["dfkd claims", str(folder), *([] if file == "claims" else ["--file", file]), f"--out {out}"])
+        return _deliver(claiming.markdown(verdicts, command), out)
+    for group in claiming.by_claim(verdicts):
+        first = group[0]
+        who = "our own goal" if first.ours else first.source
+        console.print(Text.assemble((first.claim, "bold"), (f" ({who})", "dim")))
+        console.print(Padding(_places(group), (0, 0, 1, 2)))
     few = sum(verdict.so_far for verdict in verdicts)
-    numbers = ", ".join(f"{counts[said]} {said}" for said in (claiming.HOLDS, claiming.FAILS, claiming.NOT_RUN))
+    numbers = f"{len(claiming.by_claim(verdicts))} claims; of the verdicts {claiming.counted(verdicts)}"
     console.print(numbers + (f"; {few} of them on fewer than {claiming.WANTED} seeds" if few else ""))
+
+
+def _places(group: Sequence[Verdict]) -> Table:
+    """What each grid and student says of one claim, with its numbers."""
+    colours = {"holds": "green", "fails": "red", "not run": "yellow"}
+    shown = Table.grid("", "", padding=(0, 2, 0, 0))
+    for verdict in group:
+        where = [f"{verdict.where}:"] if verdict.where else []
+        shown.add_row(Text(verdict.said, colours[verdict.verdict]), Text("\n".join([*where, *verdict.numbers])))
+    return shown
 
 
 def _format(form: str | None, out: Path | None, known: Mapping[str, str]) -> str:

@@ -125,7 +125,7 @@ def counted(scene: Scene, first: str, second: str, at_least: int, good: Judge) -
         doing += [column] if good(*scene.gain(first, second, column)) else []
         numbers.append(_compared(first, second, [column], scene))
     count = len(doing)
-    numbers.append(f"{count} of {len(scene.data)} data sets, {at_least} wanted")
+    numbers.append(f"{first}: {count} of {len(scene.data)} data sets, {at_least} wanted")
     open_yet = count + len(lacking) >= at_least or len(scene.data) < at_least
     said = HOLDS if count >= at_least else NOT_RUN if open_yet else FAILS
     most = sorted(doing, key=lambda column: -(seeds([column]) or 0))  # as many as are wanted decide

@@ -16,7 +16,7 @@ from dfkd.report.cells import grouped
 from dfkd.report.gap import CEILING, FLOOR
 from dfkd.report.results import Result
 
-__all__ = ["FAILS", "HOLDS", "NOT_RUN", "WANTED", "Verdict", "judge", "markdown", "read"]
+__all__ = ["FAILS", "HOLDS", "NOT_RUN", "WANTED", "Verdict", "by_claim", "counted", "judge", "markdown", "read"]
 
 Place = tuple[str, str]
 """Grid and student."""
@@ -158,11 +158,49 @@ def _telling(claim: Claim) -> set[str]:
     return claim.names - {FLOOR, CEILING} or claim.names
 
 
-def markdown(verdicts: Sequence[Verdict]) -> str:
-    """A table of the verdicts: published claims, then our own goals."""
-    lines = ["| verdict | claim | source | where | numbers |", "| --- | --- | --- | --- | --- |"]
+def by_claim(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """The verdicts on one claim beside each other, what holds first; published claims, then our own goals."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in sorted(verdicts, key=lambda verdict: verdict.ours):
-        numbers = "<br>".join(plain(number) for number in verdict.numbers)
-        said = verdict.said if verdict.verdict == NOT_RUN else f"**{verdict.said}**"
-        lines.append(f"| {said} | {plain(verdict.claim)} | {plain(verdict.who)} | {plain(verdict.where)} | {numbers} |")
+        groups.setdefault((verdict.claim, verdict.source), []).append(verdict)
+    told = (HOLDS, FAILS, NOT_RUN).index
+    return [sorted(group, key=lambda verdict: told(verdict.verdict)) for group in groups.values()]
+
+
+def counted(verdicts: Sequence[Verdict]) -> str:
+    """How many there are of each kind, such as ``2 hold, 1 fails``; kinds of which there is none are left out."""
+    number = Counter(verdict.verdict for verdict in verdicts)
+    words = {HOLDS: ("holds", "hold"), FAILS: ("fails", "fail"), NOT_RUN: ("not run", "not run")}
+    return ", ".join(f"{number[said]} {words[said][number[said] > 1]}" for said in words if number[said])
+
+
+def markdown(verdicts: Sequence[Verdict], command: str = "dfkd claims") -> str:
+    """A page of the verdicts: an overview, a line a claim, and then the numbers of each.
+
+    Args:
+        verdicts: of :func:`judge`.
+        command: that makes the page.
+    """
+    groups = by_claim(verdicts)
+    lines = [
+        "# Claims", "", f"Made by `{command}`: change nothing here, run it again.", "",
+        "What papers claim, and goals of our own, held against our results, in every table and for every student that",
+        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper.", "",
+        "| | claim | who says so | holds | fails | not run |", "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for number, group in enumerate(groups, 1):
+        counts = Counter(verdict.verdict for verdict in group)
+        numbers = [str(counts[said] or "–") for said in (HOLDS, FAILS, NOT_RUN)]
+        who = "our own goal" if group[0].ours else plain(group[0].source.split(" (")[0])
+        cells = [f"[{number}](#claim-{number})", plain(group[0].claim), who, *numbers]
+        lines.append(f"| {' | '.join(cells)} |")
+    for number, group in enumerate(groups, 1):
+        lines += ["", f"## Claim {number}", "", f"{plain(group[0].claim)}", "", f"Source: {plain(group[0].who)}.", ""]
+        lines += ["| verdict | where | numbers |", "| --- | --- | --- |", *map(_row, group)]
     return "\n".join(lines) + "\n"
+
+
+def _row(verdict: Verdict) -> str:
+    numbers = "<br>".join(plain(number) for number in verdict.numbers)
+    said = verdict.said if verdict.verdict == NOT_RUN else f"**{verdict.said}**"
+    return f"| {said} | {plain(verdict.where)} | {numbers} |"
