@@ -20,8 +20,11 @@ from dfkd import identity, pipeline, state, workers
 from dfkd.errors import Busy, ConfigError, DfkdError
 from dfkd.grids import Cell, Job
 from dfkd.pipeline import Listeners
+from dfkd.report import browser
 from dfkd.report.results import FAILED, FAILURE, Missing, Result, collect, why, with_teachers_pooled
 from dfkd.runs import RunFolder
+
+KEPT_SAMPLES = 8  # of a run, beside its kept result
 
 
 def work_off(jobs: Sequence[Job], listeners: Callable[[Job], ContextManager[Listeners]]) -> None:
@@ -277,13 +280,19 @@ class Keeping:
 def keep_results(found: Sequence[Result], folder: Path) -> None:
     """Copy the runs' ``result.json``, without weights and logs, below ``folder``: small enough to be kept for good.
 
-    Where the data set's own files were on this machine is left out.
+    Where the data set's own files were on this machine is left out. Some samples of each run go with it, for the page to
+    show; none of runs that see the task's own texts, which are not ours to give away.
     """
     for result in found:
         config = result.content["config"]
         data = {name: value for name, value in config["data"].items() if name != "folder"}
         content = {**result.content, "config": {**config, "data": data}}
-        state.write_text(folder / result.content["run"] / "result.json", json.dumps(content, ensure_ascii=False))
+        kept = folder / result.content["run"]
+        state.write_text(kept / "result.json", json.dumps(content, ensure_ascii=False))
+        samples = browser.excerpt(result.log("samples"), KEPT_SAMPLES) if result.data_free else []
+        if samples:
+            lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+            state.write_text(kept / "samples.jsonl", "".join(lines))
 
 
 def keep_failures(jobs: Sequence[Job], folder: Path) -> None:

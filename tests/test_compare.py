@@ -210,6 +210,10 @@ def test_the_grid_is_worked_off_once(grid: Callable[..., Path], monkeypatch: pyt
     compare.keep_results(found, Path(jobs[0].config.runs).parent / "kept")
     kept = results.collect([Path(jobs[0].config.runs).parent / "kept"])
     assert len(kept) == 2 and all(str(jobs[0].config.data.folder) not in str(run.content) for run in kept)
+    # some samples go with them, and none of the task's own texts
+    samples, whole = {run.strategy: run.log("samples") for run in kept}, found[0].log("samples")
+    assert samples["real_text"] == [] and 0 < len(samples["random_tokens"]) <= compare.KEPT_SAMPLES
+    assert all(sample in whole for sample in samples["random_tokens"] if found[0].strategy == "random_tokens")
 
     def run_again(*_: object) -> None:
         raise AssertionError("a finished run was run again")

@@ -45,10 +45,15 @@ def browse(results: Sequence[Result]) -> list[Shown]:
     for result in results:
         kept = result.log("samples")
         if kept:
-            samples = [{**record, "text": shortened(str(record["text"]))} for record in chosen(kept, most)]
+            samples = excerpt(kept, most)
             student = students[result.setting]
             shown.append(Shown(result.setting.data, student, result.strategy, result.seed, samples, len(kept)))
     return shown
+
+
+def excerpt(records: Sequence[Record], most: int) -> list[Record]:
+    """At most ``most`` samples, as :func:`chosen`, long texts cut."""
+    return [{**record, "text": shortened(str(record["text"]))} for record in chosen(records, most)]
 
 
 def chosen(records: Sequence[Record], most: int) -> list[Record]:
