@@ -93,15 +93,28 @@ def test_each_kind_holds_fails_or_is_not_run(verdicts: list[Verdict], number: in
 
 
 def test_what_fails_so_far_is_told_beside_a_student_for_whom_it_holds(tmp_path: Path) -> None:
-    claim = {**BEATS, "strategy": ["as_dfd", "cmi"], "at_least": 1}
+    claim = {**BEATS, "strategy": ["as_dfd", "cmi"], "at_least": 2}
     runs = [
         one for student, rights in (("near", (0.5, 0.9)), ("far", (0.9, 0.5)))
-        for name, right in zip((FLOOR, "as_dfd"), rights)
-        for one in seeds(name, right, right, data="a", student=student)
+        for name, right in zip((FLOOR, "as_dfd"), rights) for data in ("a", "b")
+        for one in seeds(name, right, right, data=data, student=student)
     ]
-    said = judged(tmp_path, runs, **claim)
+    said = judged(tmp_path, runs, **claim)  # what no run was made of decides nothing
+    assert [(one.where.split(", ")[-1], one.verdict) for one in said] == [("near", "holds"), ("far", "fails")]
+    begun = [*runs, *seeds("cmi", 0.95, 0.95, data="a", student="far")]
+    said = judged(tmp_path, begun, **claim)  # what was begun may yet decide it
     assert [(one.where.split(", ")[-1], one.verdict) for one in said] == [("near", "holds"), ("far", "not run")]
-    assert "as_dfd: 0 of 1 data sets, 1 wanted" in said[1].numbers and "'cmi' 0 of 1 runs" in said[1].numbers[-1]
+    assert "as_dfd: 0 of 2 data sets, 2 wanted" in said[1].numbers and "'cmi' 0 of 1 runs" in said[1].numbers[-1]
+
+
+def test_a_data_set_whose_gap_is_chance_does_not_decide_who_is_level(tmp_path: Path) -> None:
+    level = {**LEVEL, "to": "real_text", "or_better": True, "above_floor": True}
+    values = {FLOOR: (0.70, 0.86), "as_dfd": (0.80, 0.82), "real_text": (0.79, 0.81)}  # the floor's seeds are far apart
+    runs = [one for name, rights in values.items() for one in seeds(name, *rights, data="a")]
+    (said,) = judged(tmp_path, runs, **level)
+    assert said.verdict == "not run" and any("within chance: a" in number for number in said.numbers)
+    (said,) = judged(tmp_path, runs, **{**level, "above_floor": False})
+    assert said.verdict == "holds"
 
 
 def test_a_claim_stands_once_with_what_every_student_says_of_it(tmp_path: Path) -> None:
@@ -115,6 +128,14 @@ def test_a_claim_stands_once_with_what_every_student_says_of_it(tmp_path: Path) 
     (group,) = claims.by_claim(found)
     assert [one.where for one in group] == ["g, near", "g, far"] and claims.counted(group) == "1 holds, 1 fails"
     assert claims.markdown(found).count("it is so") == 2  # in the overview, and above its numbers
+
+
+def test_an_order_that_chance_may_have_turned_says_so(tmp_path: Path) -> None:
+    order = {"kind": "order", "strategies": ["as_dfd", "random_tokens"]}
+    near = [one for name, rights in (("as_dfd", (0.6, 0.7, 0.8)), (FLOOR, (0.65, 0.72, 0.79))) for one in seeds(name, *rights)]
+    far = [one for name, rights in (("as_dfd", (0.6, 0.6, 0.6)), (FLOOR, (0.9, 0.9, 0.9))) for one in seeds(name, *rights)]
+    assert judged(tmp_path, near, **order)[0].said == "fails within chance"
+    assert judged(tmp_path, far, **order)[0].said == "fails"
 
 
 def test_too_few_seeds_are_not_run(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import io
 import json
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +190,24 @@ def test_pipes_do_not_break_the_markdown() -> None:
 def test_bad_result_files_are_named(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(ConfigError, match=rf"(?s)result\.json.*{match}"):
+        results.collect([tmp_path])
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("queries.train", None), ("student.agreement", None), ("student.agreement", math.nan), ("teacher.scores", None),
+    ("student.scores.accuracy", "0.9"), ("student.correct", 7), ("environment", None), ("config.train", None),
+    ("generated_tokens", None), ("test_items", "10"), ("seconds.train", math.inf), ("steps", True),
+])
+def test_a_result_that_holds_something_else_is_named(tmp_path: Path, key: str, value: object) -> None:
+    content = copy.deepcopy(result("as_dfd", 0.8).content)
+    content["student"].setdefault("correct", "00")
+    *outer, inner = key.split(".")
+    place = content
+    for name in outer:
+        place = place[name]
+    place[inner] = value
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=rf"(?s)result\.json is damaged: {'.'.join(key.split('.')[:2])}.*expected"):
         results.collect([tmp_path])
 
 

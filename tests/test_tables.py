@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 
 from dfkd import cli, config, grids, tabling
 from dfkd.errors import ConfigError
-from dfkd.report import _formats, comparison, document, page, paper, results, table
+from dfkd.report import _formats, comparison, document, gap, page, paper, results, table
 from dfkd.report.document import Grid
 from dfkd.report.layout import sheets
 from dfkd.report.results import Missing, Result, collect
+from dfkd.report.statistics import Interval
 
 ITEMS = 200
 Make = Callable[..., Result]
@@ -269,7 +271,8 @@ def test_latex_escapes_what_others_named() -> None:
     columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])  # type: ignore[index]
     rows = [row for row in text.splitlines() if row.endswith(r"\\")]
     assert len(rows) == 4 and all(len(re.findall(r"(?<!\\)&", row)) == columns - 1 for row in rows)
-    assert text.startswith("% needs \\usepackage{booktabs}") and text.count(r"\toprule") == 1
+    assert text.startswith("% needs \\usepackage{booktabs,graphicx}") and text.count(r"\toprule") == 1
+    assert text.count(r"\label{tab:") == 1 and text.count(r"\resizebox{\ifdim\width>\textwidth") == 1
 
 
 def test_markdown_shows_names_as_they_are() -> None:
@@ -382,6 +385,18 @@ def test_the_page_compares_the_runs_of_tables(
     assert row is not None and re.fullmatch(r'82.5\* ± 0.7 <span class="bounds">\[.*\]</span>', row[1])
     assert "not finished" not in html and "differs from the floor on the same items" in own and "`" not in own
     assert 'href="#comparisons"' in html
+
+
+def test_a_seed_that_is_there_twice_is_refused() -> None:
+    runs = seeds("as_dfd", 0.8, 0.8)
+    again = results.Result(Path("elsewhere"), {**runs[0].content, "run": "g/a/b/c/seed9"})
+    with pytest.raises(ConfigError, match=r"sst2, small, as_dfd: two runs of seed 0(?s:.*)elsewhere"):
+        sheets([*runs, again])
+
+
+def test_bounds_of_a_share_that_are_far_off_are_infinite() -> None:
+    assert gap.told(Interval(0.42, -27.18, math.inf)) == "42 [-∞, ∞]"
+    assert gap.told(Interval(0.42, -0.001, 9.99)) == "42 [0, 999]"
 
 
 def test_a_run_and_its_kept_copy_are_one_seed(tmp_path: Path) -> None:
@@ -514,6 +529,7 @@ def test_the_command_writes_what_the_file_is_called_like(
     run(monkeypatch, "table", "results", "--format", "csv")
     assert capsys.readouterr().out == Path("made.csv").read_text()
     for wrong, said in (
+        (["--out", "docs"], "'docs' is there already"),
         (["--format", "pdf"], "unknown format 'pdf'"), (["--student", "small"], "--student goes with --paper"),
         (["--paper", "as_dfd", "--format", "csv"], "written as Markdown alone"),
     ):
@@ -552,12 +568,12 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     table = paper.read(tmp_path / "p.yaml")
     runs = [*seeds("real_text", 0.9, 0.92), *seeds("as_dfd", 0.8), *seeds("as_dfd", 0.6, student="other")]
     text = paper.markdown(table, [Grid("g", tuple(runs))])
-    assert "| method | SST-2 (teacher 93.1) |" in text and "| Vanilla KD | 91.5 / 91.0 ± 1.4 (n 2) |" in text
-    assert "| Theirs | n/a / 80.0 (n 1, as_dfd) |" in text and "- source: table 2, page 6" in text
+    assert "| method | SST-2 (teacher 93.1) |" in text and "| Vanilla KD | 91.5 / 91.0 ± 1.4 (n 2, teacher 95.0) |" in text
+    assert "| Theirs | n/a / 80.0 (n 1, as_dfd, teacher 95.0) |" in text and "- source: table 2, page 6" in text
     again = paper.markdown(table, [Grid("g", tuple(runs)), Grid("h", tuple(seeds("real_text", 0.5)))])
-    assert "91.5 / 91.0 ± 1.4 (n 2, g); 50.0 (n 1, h)" in again
+    assert "91.5 / 91.0 ± 1.4 (n 2, g, teacher 95.0); 50.0 (n 1, h, teacher 95.0)" in again
     other = paper.markdown(table, [Grid("g", tuple(runs))], student="other")
-    assert "ours: other, another model: no reproduction" in other and "n/a / 60.0 (n 1, as_dfd)" in other
+    assert "ours: other, another model: no reproduction" in other and "n/a / 60.0 (n 1, as_dfd, teacher 95.0)" in other
     with pytest.raises(ConfigError, match="no student 'smal'(?s:.*)did you mean 'small'"):
         paper.markdown(table, [Grid("g", tuple(runs))], student="smal")
 
@@ -568,6 +584,7 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
         ("teacher:", "teachr:", "unknown key 'teachr'.*did you mean 'teacher'"),
         ("{BERT-6: [small]}", "{BERT-6: small}", "students.BERT-6.*a list of our names"),
         ("value: 91.5", "value: 915", "sst2: BERT-6: Vanilla KD is no published number"),
+        ("value: 91.5", "value: 0.915", "sst2: BERT-6: Vanilla KD is no published number"),
         ('source: "table 2, page 6"', "source: null", "sst2: BERT-6: Vanilla KD is no published number.*and page"),
         (", Theirs: {value: null, source: null}", "", "sst2: BERT-6: Theirs is no cell.*value: null, source: null"),
         ("Theirs: {value: null, source", "Thers: {value: null, source", "no place for 'sst2: BERT-6: Thers'"),

@@ -8,10 +8,10 @@ from typing import Any, Optional
 
 from dfkd.config import require
 from dfkd.report._claim_scene import (
-    FAILS, HOLDS, NOT_RUN, Answer, Said, Scene, all_of, counted, missing, on_the_mean, points,
+    FAILS, HOLDS, NOT_RUN, Answer, Column, Said, Scene, all_of, counted, missing, on_the_mean, points,
 )
 from dfkd.report.statistics import share
-from dfkd.report.gap import CEILING, FLOOR, is_drawn_gap, percent
+from dfkd.report.gap import CEILING, FLOOR, bounds, is_drawn_gap, percent
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Order(Claim):
         lacking = missing(scene.lacking(*sorted(self.names)))
         shown = [number for number in numbers if not number.startswith(NOT_RUN)]
         seeds = min((answer.seeds for answer in answers if answer.seeds is not None), default=None)
-        return Answer(all_of([answer.said for answer in answers]), (*shown, *lacking), seeds)
+        chance = all(answer.chance for answer in answers if answer.said == FAILS)
+        return Answer(all_of([answer.said for answer in answers]), (*shown, *lacking), seeds, chance=chance)
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,12 @@ class About(Claim):
         return set(_names(self.strategy))
 
     def answer(self, scene: Scene) -> Answer:
-        """The answer for the best strategy, on the mean, of those that do it, else that for all of them."""
-        answers = {name: self.answer_for(name, scene) for name in _names(self.strategy)}
+        """The answer for the best strategy, on the mean, of those that do it, else that for all of them.
+
+        A strategy of which there is no run at all decides nothing where another was run: no table of that name plans it.
+        """
+        names = _names(self.strategy)
+        answers = {name: self.answer_for(name, scene) for name in [n for n in names if scene.begun(n)] or names}
         doing = [name for name, answer in answers.items() if answer.said == HOLDS]
         if doing:
             best = max(doing, key=lambda name: scene.mean(name, scene.there(name)).mean)
@@ -180,7 +185,8 @@ class Level(About):
         points: the means differ by no more than this (accuracy in %).
         at_least: on how many data sets.
         or_better: also where the strategy is better by more.
-        above_floor: data sets where the floor itself comes level do not count: there is nothing to tell there.
+        above_floor: data sets where the floor itself comes level, or differs by no more than the interval, do not count:
+            there is nothing to tell there.
     """
 
     to: str = ""
@@ -199,12 +205,17 @@ class Level(About):
         """Counts the data sets where the means are close enough."""
         said = []
         if self.above_floor:
-            known = scene.there(FLOOR, self.to)
-            flat = [column.data for column in known if self._level(*scene.gain(FLOOR, self.to, column))]
+            flat = [column.data for column in scene.there(FLOOR, self.to) if self._is_flat(column, scene)]
             scene = Scene(scene.columns, [data for data in scene.data if data not in flat], scene.seeds)
-            said = [f"{FLOOR} is level as well, which leaves nothing to tell, on {', '.join(flat)}"] if flat else []
+            reason = f"nothing to tell, since {FLOOR} is level as well or its distance within chance"
+            said = [f"{reason}: {', '.join(flat)}"] if flat else []
         answer = counted(scene, name, self.to, self.at_least, self._level)
         return answer._replace(numbers=(*answer.numbers, *said))
+
+    def _is_flat(self, column: Column, scene: Scene) -> bool:
+        """Whether the floor comes level too, or differs by no more than chance."""
+        gap = is_drawn_gap(column.drawn[FLOOR], column.drawn[self.to])
+        return not gap or self._level(*scene.gain(FLOOR, self.to, column))
 
     def _level(self, mean: float, low: float) -> bool:
         """Whether a difference of means is small enough."""
@@ -246,9 +257,8 @@ class GapClosed(About):
             no_gap = f"{said}: no gap beyond its interval, another student must tell {over}"
             return Answer(NOT_RUN, (no_gap, *missing(lacking)))
         closed = share(own, floor, ceiling)
-        bounds = f"[{percent(closed.low)}, {percent(closed.high)}]"
         verdict = NOT_RUN if lacking else HOLDS if closed.mean >= self.share else FAILS
-        shown = f"{said}: {percent(closed.mean)} % of the gap {bounds} {over}"
+        shown = f"{said}: {percent(closed.mean)} % of the gap {bounds(closed)} {over}"
         seeds = scene.fewest((name, FLOOR, CEILING), columns)
         return Answer(verdict, (shown, *missing(lacking)), seeds)
 

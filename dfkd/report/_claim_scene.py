@@ -27,12 +27,14 @@ class Answer(NamedTuple):
         numbers: behind that, a line each.
         seeds: the fewest that a strategy has on a data set that decides; ``None``: seeds do not matter.
         partly: some of the strategies that it may be were run, and do not do it; others are still to be run.
+        chance: what fails does so by no more than chance.
     """
 
     said: Said
     numbers: tuple[str, ...]
     seeds: int | None = None
     partly: bool = False
+    chance: bool = False
 
 
 class Column:
@@ -86,6 +88,10 @@ class Scene:
         """How many runs of a strategy there are on a data set."""
         return len(self.columns[data].runs.get(strategy, ())) if data in self.columns else 0
 
+    def begun(self, strategy: str) -> bool:
+        """Whether there is a run of a strategy on any of the data sets."""
+        return any(self._runs(data, strategy) for data in self.data)
+
     def there(self, *strategies: str) -> list[Column]:
         """The data sets where all of the strategies are run."""
         lacking = self.lacking(*strategies)
@@ -119,8 +125,12 @@ def all_of(answers: Sequence[Said]) -> Said:
 
 def counted(scene: Scene, first: str, second: str, at_least: int, good: Judge) -> Answer:
     """Whether ``good(mean difference, lower bound)`` is true on so many data sets; those not run may go either way."""
-    lacking, seeds = scene.lacking(first, second), lambda columns: scene.fewest((first, second), columns)
-    there, doing, numbers = scene.there(first, second), [], []
+    def seeds(columns: Sequence[Column]) -> int | None:
+        return scene.fewest((first, second), columns)
+
+    lacking, there = scene.lacking(first, second), scene.there(first, second)
+    doing: list[Column] = []
+    numbers: list[str] = []
     for column in there:
         doing += [column] if good(*scene.gain(first, second, column)) else []
         numbers.append(_compared(first, second, [column], scene))
@@ -148,8 +158,9 @@ def on_the_mean(scene: Scene, first: str, second: str, good: Judge, mark: bool =
     found = difference(scene.mean(first, columns), scene.mean(second, columns))
     said = NOT_RUN if lacking else HOLDS if good(found.mean, found.low) else FAILS
     seeds = scene.fewest((first, second), columns)
-    chance = ", within chance" if mark and found.low <= 0 <= found.high else ""
-    return Answer(said, (_compared(first, second, columns, scene) + chance, *missing(lacking)), seeds)
+    chance = mark and found.low <= 0 <= found.high
+    shown = _compared(first, second, columns, scene) + (", within chance" if chance else "")
+    return Answer(said, (shown, *missing(lacking)), seeds, chance=chance)
 
 
 def _compared(first: str, second: str, columns: Sequence[Column], scene: Scene) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 from typing import Sequence
 
 from dfkd.report.layout import UNKNOWN, Cell, Gap, Sheet, notes
@@ -12,8 +13,9 @@ from dfkd.report.results import MORE_NOTE
 
 NOTES = (
     "Accuracy in %: mean over seeds ± their standard deviation, and the mean's 95 % interval (bootstrap over test "
-    "items, Student's t over seeds). Agreement is with the teacher, in %. Costs are means over the data sets; seconds "
-    "are as they passed, whatever else the machine did meanwhile.",
+    "items, Student's t over seeds). Runs on a pool share its texts: how another pool would do is in no interval. "
+    "Agreement is with the teacher, in %. Costs are means over the data sets; seconds are as they passed, whatever else "
+    "the machine did meanwhile, and compare nothing.",
     "`*`: differs from the floor on the same items (paired, over items and seeds, p < 0.05 after Holm's correction), "
     "with two seeds or more each.",
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
@@ -32,6 +34,7 @@ LATEX = {  # brackets and stars as well: behind the double backslash of the line
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", UNKNOWN: "--", "†": r"$^{\dagger}$", "±": r"$\pm$",
+    "∞": r"$\infty$",
 }
 CSV_COLUMNS = (
     "student", "data", "strategy", "data_free", "seeds", "missing", "failed", "accuracy", "deviation", "low", "high",
@@ -77,12 +80,12 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def latex(made: Sequence[Sheet], title: str = "") -> str:
-    """A ``table*`` environment for each student; the preamble needs ``booktabs`` alone.
+    """A ``table*`` environment for each student, no wider than the page; the preamble needs ``booktabs`` and ``graphicx``.
 
     A student for whom nothing has finished is a sentence.
     """
     parts = [_latex_table(sheet, title) if sheet.entries else _latex_nothing(sheet, title) for sheet in made]
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(parts)
+    return "% needs \\usepackage{booktabs,graphicx}\n" + "\n".join(parts)
 
 
 def _latex_nothing(sheet: Sheet, title: str) -> str:
@@ -100,6 +103,9 @@ def _latex_table(sheet: Sheet, title: str) -> str:
     lines = [
         r"\begin{table*}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{' '.join([f'{_caption(sheet, title)}.', LATEX_NOTES, *more])}}}",
+        rf"\label{{tab:{_label(sheet, title)}}}",
+        # shrunk to the page where it is wider, never blown up
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", _latex_row(heads), r"\midrule",
         _latex_row(["teacher", "", *map(escaped, sheet.teacher_scores), *[""] * len(sheet.columns)]),
     ]
@@ -108,7 +114,12 @@ def _latex_table(sheet: Sheet, title: str) -> str:
         gap, *costs = sheet.facts(line)
         facts = [gap.partition("(")[0].strip(), *costs]
         lines.append(_latex_row([name, escaped(line.seeds), *map(_latex_cell, line.cells), *map(escaped, facts)]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
+
+
+def _label(sheet: Sheet, title: str) -> str:
+    """What a text refers to the table by: letters, digits and hyphens."""
+    return "-".join(re.findall(r"[A-Za-z0-9]+", f"{title} {sheet.student}")).lower()
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -86,7 +86,8 @@ def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
     """(student, data set) -> strategy -> its runs.
 
     Raises:
-        ConfigError: runs of one student and data set differ in teacher, budget or test.
+        ConfigError: runs of one student and data set differ in teacher, budget or test; two runs of a strategy have one
+            seed, so that they are no two draws of anything.
     """
     groups: dict[tuple[str, str], Runs] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -99,7 +100,19 @@ def grouped(results: Sequence[Result]) -> dict[tuple[str, str], Runs]:
                 expected="one teacher, budget and set of test items", found=sorted(settings),
                 fix="remove the runs of the older setting, or give the table's runs a folder of their own: runs=FOLDER",
             )
+        for name, runs in by_strategy.items():
+            _require_own_seeds(f"{data}, {student}, {name}", runs)
     return groups
+
+
+def _require_own_seeds(cell: str, runs: Sequence[Result]) -> None:
+    """Refuse a run that stands there twice: it would count as a seed more, and as one that agrees with the other."""
+    first: dict[int, Result] = {}
+    for run in runs:
+        other = first.setdefault(run.seed, run)
+        if other is not run:
+            fix = "give one of the two folders alone"
+            raise ConfigError(f"{cell}: two runs of seed {run.seed}", found=f"{other.folder} and {run.folder}", fix=fix)
 
 
 def drawn_of(data: str, by_strategy: Runs) -> dict[str, Drawn]:

@@ -34,6 +34,7 @@ class Verdict:
         where: grid and student; empty: no runs that it is about were found.
         ours: whether it is a goal of this project rather than a published claim.
         seeds: the fewest that a strategy has on a data set that decides; ``None``: seeds do not matter.
+        chance: what fails does so by no more than chance.
     """
 
     claim: str
@@ -43,6 +44,7 @@ class Verdict:
     where: str = ""
     ours: bool = False
     seeds: int | None = None
+    chance: bool = False
 
     @property
     def so_far(self) -> bool:
@@ -53,7 +55,8 @@ class Verdict:
     def said(self) -> str:
         """The verdict, with the number of seeds where they are few."""
         seeds = f" so far ({self.seeds} seed{'' if self.seeds == 1 else 's'})"
-        return self.verdict + (seeds if self.so_far else "")
+        chance = " within chance" if self.chance and self.verdict == FAILS else ""
+        return self.verdict + chance + (seeds if self.so_far else "")
 
     @property
     def who(self) -> str:
@@ -144,7 +147,7 @@ def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> lis
 
 def _verdict(claim: Claim, answer: Answer, place: Place | None) -> Verdict:
     where = ", ".join(place) if place else ""
-    return Verdict(claim.claim, claim.source, answer.said, answer.numbers, where, claim.ours, answer.seeds)
+    return Verdict(claim.claim, claim.source, answer.said, answer.numbers, where, claim.ours, answer.seeds, answer.chance)
 
 
 def _is_about(claim: Claim, place: Place, columns: Mapping[str, Column]) -> bool:
@@ -160,9 +163,9 @@ def _telling(claim: Claim) -> set[str]:
 
 def by_claim(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
     """The verdicts on one claim beside each other, what holds first; published claims, then our own goals."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
+    groups: dict[tuple[bool, str, str], list[Verdict]] = {}
     for verdict in sorted(verdicts, key=lambda verdict: verdict.ours):
-        groups.setdefault((verdict.claim, verdict.source), []).append(verdict)
+        groups.setdefault((verdict.ours, verdict.claim, verdict.source), []).append(verdict)
     told = (HOLDS, FAILS, NOT_RUN).index
     return [sorted(group, key=lambda verdict: told(verdict.verdict)) for group in groups.values()]
 
@@ -185,7 +188,8 @@ def markdown(verdicts: Sequence[Verdict], command: str = "dfkd claims") -> str:
     lines = [
         "# Claims", "", f"Made by `{command}`: change nothing here, run it again.", "",
         "What papers claim, and goals of our own, held against our results, in every table and for every student that",
-        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper.", "",
+        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper. Intervals are those of",
+        "single comparisons; the stars of the tables of results are corrected for the number of strategies, and fewer.", "",
         "| | claim | who says so | holds | fails | not run |", "| --- | --- | --- | --- | --- | --- |",
     ]
     for number, group in enumerate(groups, 1):

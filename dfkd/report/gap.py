@@ -15,6 +15,7 @@ from dfkd.report.statistics import Drawn, Interval, average, difference, paired_
 
 FLOOR, CEILING = "random_tokens", "real_text"
 UNKNOWN, NO_GAP = "n/a", "no gap"
+BOUNDED = 10.0  # ten gaps away, an interval says no more than that it has no end
 NOTE = (
     f"Gap closed is '{NO_GAP}' where floor and ceiling differ by no more than the 95 % interval of their difference, "
     f"and {UNKNOWN} where one of them was not run."
@@ -69,12 +70,18 @@ def mean_gap_closed(own: Sequence[Drawn], floor: Sequence[Drawn], ceiling: Seque
 
 def told(closed: Interval) -> str:
     """A share in % with its 95 % interval, for people."""
-    return f"{percent(closed.mean)} [{percent(closed.low)}, {percent(closed.high)}]"
+    return f"{percent(closed.mean)} {bounds(closed)}"
 
 
 def percent(share: float) -> str:
     """A share in whole %; none is "-0"."""
     return str(round(100 * share))
+
+
+def bounds(closed: Interval) -> str:
+    """The ends of a share's interval in %; those too far off to mean anything count as infinite."""
+    ends = [percent(end) if abs(end) <= BOUNDED else "∞" if end > 0 else "-∞" for end in (closed.low, closed.high)]
+    return f"[{', '.join(ends)}]"
 
 
 def gap_closed(score: float, floor: float, ceiling: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from dfkd.config import read_yaml
 from dfkd.errors import ConfigError, suggestion
 from dfkd.report._formats import plain
-from dfkd.report.cells import Entries, Entry, entries
+from dfkd.report.cells import Entry, entries
 from dfkd.report.document import Grid
 
 KEYS = ("paper", "teacher", "data", "students", "methods", "teachers", "cells")
@@ -110,10 +110,10 @@ def _published(values: Any, place: Sequence[str], problems: list[ConfigError]) -
     value, source = values["value"], values["source"]
     if value is None and source is None:
         return Published(None, None)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 100
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 < value <= 100  # no share of 1
     if not number or not isinstance(source, str) or not source.strip():
         fix = "no number stands here without the table and page it was read from"
-        expected = "value: accuracy in %, 0 to 100, and source: TEXT; or null for both"
+        expected = "value: accuracy in %, above 1 and up to 100, and source: TEXT; or null for both"
         problems.append(ConfigError(f"{where} is no published number", expected=expected, found=dict(values), fix=fix))
         return Published(None, None)
     return Published(float(value), source.strip())
@@ -130,12 +130,13 @@ def markdown(paper: Paper, grids: Sequence[Grid], student: str | None = None) ->
     Raises:
         ConfigError: no run has a student of that name; or runs cannot stand in one table.
     """
-    ours = {grid.name: entries(grid.results) for grid in grids}
+    ours = {grid.name: _own(grid) for grid in grids}
     known = {key[0] for made in ours.values() for key in made}
     if student is not None and student not in known:
         raise ConfigError(f"no student '{student}' in these results", fix=suggestion(student, known))
     parts = [f"Published / ours, accuracy in %, mean ± deviation over n seeds: {plain(paper.paper)}."]
-    parts.append(f"Teacher there: {plain(paper.teacher)}. {UNREAD}: could not be read, or not run.")
+    there = f"Teacher there: {plain(paper.teacher)}; the accuracy of ours stands behind ours."
+    parts.append(f"{there} {UNREAD}: could not be read, or not run.")
     for theirs, names in paper.students.items():
         beside = list(names) if student is None else [student]
         note = "" if student is None else f" (ours: {plain(student)}, another model: no reproduction)"
@@ -145,7 +146,23 @@ def markdown(paper: Paper, grids: Sequence[Grid], student: str | None = None) ->
     return "\n\n".join(parts) + "\n"
 
 
-def _table(paper: Paper, theirs: str, beside: Sequence[str], ours: Mapping[str, Entries]) -> str:
+class _Own(NamedTuple):
+    """A cell of ours, and the accuracy of its teacher."""
+
+    entry: Entry
+    teacher: float | None
+
+
+_Owns = Mapping[tuple[str, str, str], _Own]
+"""(student, data set, strategy) -> ours."""
+
+
+def _own(grid: Grid) -> _Owns:
+    teachers = {(run.setting.student, run.setting.data): run.score("teacher") for run in grid.results}
+    return {place: _Own(entry, teachers.get(place[:2])) for place, entry in entries(grid.results).items()}
+
+
+def _table(paper: Paper, theirs: str, beside: Sequence[str], ours: Mapping[str, _Owns]) -> str:
     heads = [f"{plain(name)} (teacher {_shown(paper.teachers[data])})" for data, name in paper.data.items()]
     lines = [f"| method | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
     for method, strategies in paper.methods.items():
@@ -161,9 +178,9 @@ def _shown(cell: Published) -> str:
     return UNREAD if cell.value is None else f"{cell.value:.1f}"
 
 
-def _ours(ours: Mapping[str, Entries], students: Sequence[str], data: str, strategies: Sequence[str]) -> str:
+def _ours(ours: Mapping[str, _Owns], students: Sequence[str], data: str, strategies: Sequence[str]) -> str:
     """Our numbers for a cell; named by strategy and grid where there are several."""
-    found: list[tuple[str, str, Entry]] = [
+    found: list[tuple[str, str, _Own]] = [
         (grid, strategy, made[student, data, strategy]) for grid, made in ours.items()
         for student in students for strategy in strategies if (student, data, strategy) in made
     ]
@@ -171,8 +188,9 @@ def _ours(ours: Mapping[str, Entries], students: Sequence[str], data: str, strat
         return UNREAD
     grids = {grid for grid, _, _ in found}
     shown = []
-    for grid, strategy, entry in found:
+    for grid, strategy, (entry, teacher) in found:
         spread = "" if entry.deviation is None else f" ± {100 * entry.deviation:.1f}"
         names = [strategy] * (len(strategies) > 1) + [grid] * (len(grids) > 1)
-        shown.append(plain(f"{100 * entry.score.mean:.1f}{spread} (n {entry.runs}{''.join(f', {n}' for n in names)})"))
+        names += [] if teacher is None else [f"teacher {100 * teacher:.1f}"]
+        shown.append(plain(f"{100 * entry.score.mean:.1f}{spread} ({', '.join([f'n {entry.runs}', *names])})"))
     return "; ".join(shown)

@@ -14,14 +14,11 @@ import numpy
 
 from dfkd.errors import ConfigError
 from dfkd.evaluate.scores import unpacked
+from dfkd.report import _result_file
+from dfkd.report._result_file import AGAIN
 from dfkd.report.statistics import Correct
 from dfkd.runs import PARTIAL, read_jsonl
 
-NEEDED = (
-    "run", "environment", "steps", "config.seed", "config.data.name", "config.data.metric", "config.student.name",
-    "strategy.name", "teacher.sha256", "teacher.scores", "teacher.cost.parameters", "student.scores",
-    "student.agreement", "student.cost.parameters", "queries.train", "queries.heldout", "seconds.train",
-)
 BUDGET = ("steps", "batch_size", "teacher_queries", "generated_tokens")
 NEARLY = 0.001  # share of the test items, and of the calibration error, by which teachers may differ that count as one
 MORE = "+"  # behind seconds that leave out the making of a pool
@@ -29,7 +26,6 @@ MORE_NOTE = f"Seconds with {MORE} leave out the making of a pool, of which older
 FAILED = "failed"  # what the reason of a run begins with that was tried
 COMPARED = re.compile(r"[^/]+/[^/]+/[^/]+/[^/]+/seed\d+")  # what runs of 'dfkd compare' are called
 FAILURE = "failure.txt"  # in the folder of a run that failed: why
-AGAIN = "remove the run's folder and run it again"
 
 
 @dataclass(frozen=True)
@@ -212,7 +208,7 @@ def correct_items(runs: Sequence[Result], of: str = "student") -> Correct:
             )
         try:
             rows.append(unpacked(digits, run.content["test_items"]))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             problem = ConfigError(
                 f"{run.folder} is damaged", expected="a bit a test item", found=f"{of}.correct: {error}", fix=AGAIN,
             )
@@ -240,7 +236,7 @@ def collect(folders: Sequence[Path]) -> list[Result]:
         for path in sorted(folder.rglob("result.json")):
             # the run's own folder alone says so: a folder further up may be called anything
             if not path.parent.name.endswith(PARTIAL):
-                found[path.parent.resolve()] = Result(path.parent, _read(path))
+                found[path.parent.resolve()] = Result(path.parent, _result_file.read(path))
     return with_teachers_pooled(list(found.values()))
 
 
@@ -304,23 +300,3 @@ def why(failure: Path) -> str:
     """The line that says most of why a run failed: the first of an error of ours, the last of a traceback."""
     lines = failure.read_text(encoding="utf-8").strip().splitlines() or [""]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is damaged", expected="JSON", found=error, fix=AGAIN) from error
-    absent = [key for key in NEEDED if not _holds(content, key)]
-    if absent:
-        raise ConfigError(f"{path} is no result of ours", expected=", ".join(NEEDED), found=f"no {', '.join(absent)}")
-    return dict(content)
-
-
-def _holds(content: Any, dotted: str) -> bool:
-    """Whether nested dicts hold the key ``a.b.c``, be its value ``None``."""
-    for key in dotted.split("."):
-        if not isinstance(content, dict) or key not in content:
-            return False
-        content = content[key]
-    return True
