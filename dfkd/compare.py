@@ -280,8 +280,8 @@ class Keeping:
 def keep_results(found: Sequence[Result], folder: Path) -> None:
     """Copy the runs' ``result.json``, without weights and logs, below ``folder``: small enough to be kept for good.
 
-    Where the data set's own files were on this machine is left out. Some samples of each run go with it, for the page to
-    show; none of runs that see the task's own texts, which are not ours to give away.
+    Where the data set's own files were on this machine is left out. Some samples of each run go with it, for the page
+    to show; none of runs that see the task's own texts, which are not ours to give away.
     """
     for result in found:
         config = result.content["config"]

@@ -121,7 +121,7 @@ def test_a_claim_stands_once_with_what_every_student_says_of_it(tmp_path: Path) 
     claim = {**BEATS, "strategy": "as_dfd", "at_least": 1}
     runs = [
         one for student, right in (("far", 0.5), ("near", 0.9))
-        for name, value in ((FLOOR, 0.6), ("as_dfd", right)) for one in seeds(name, value, value, value, student=student)
+        for name, value in ((FLOOR, 0.6), ("as_dfd", right)) for one in seeds(name, *[value] * 3, student=student)
     ]
     found = judged(tmp_path, runs, **claim)
     assert [one.verdict for one in found] == ["fails", "holds"]
@@ -132,8 +132,8 @@ def test_a_claim_stands_once_with_what_every_student_says_of_it(tmp_path: Path) 
 
 def test_an_order_that_chance_may_have_turned_says_so(tmp_path: Path) -> None:
     order = {"kind": "order", "strategies": ["as_dfd", "random_tokens"]}
-    near = [one for name, rights in (("as_dfd", (0.6, 0.7, 0.8)), (FLOOR, (0.65, 0.72, 0.79))) for one in seeds(name, *rights)]
-    far = [one for name, rights in (("as_dfd", (0.6, 0.6, 0.6)), (FLOOR, (0.9, 0.9, 0.9))) for one in seeds(name, *rights)]
+    near = [*seeds("as_dfd", 0.6, 0.7, 0.8), *seeds(FLOOR, 0.65, 0.72, 0.79)]
+    far = [*seeds("as_dfd", 0.6, 0.6, 0.6), *seeds(FLOOR, 0.9, 0.9, 0.9)]
     assert judged(tmp_path, near, **order)[0].said == "fails within chance"
     assert judged(tmp_path, far, **order)[0].said == "fails"
 

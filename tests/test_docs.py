@@ -16,7 +16,7 @@ from documented import ROOT, Step
 
 from dfkd import config, grids, pipeline, synthesizing, tabling
 from dfkd.models.students.registry import STUDENTS
-from dfkd.report import document
+from dfkd.report import claims, document
 from dfkd.sweeping import spec
 from dfkd.synthesis import registry
 

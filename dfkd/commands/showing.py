@@ -84,7 +84,8 @@ def table(
     chosen = _format(form, out, document.FORMATS)
     if paper is not None:
         if chosen != "markdown":
-            raise ConfigError("a paper's table is written as Markdown alone", found=chosen, fix="leave out --format, and give --out as .md")
+            fix = "leave out --format, and give --out as .md"
+            raise ConfigError("a paper's table is written as Markdown alone", found=chosen, fix=fix)
         published = papers.read(config.find_yaml(PAPERS, paper))
         return _deliver(papers.markdown(published, tabling.grids(folders), student), out)
     if student is not None:
@@ -110,7 +111,8 @@ def claims(
     path = config.find_yaml(PAPERS, file)
     verdicts = claiming.judge(path, [run for grid in tabling.grids([folder]) for run in grid.results])
     if out is not None:
-        command = " ".join(["dfkd claims", str(folder), *([] if file == "claims" else ["--file", file]), f"--out {out}"])
+        named = [] if file == "claims" else ["--file", file]
+        command = " ".join(["dfkd claims", str(folder), *named, f"--out {out}"])
         return _deliver(claiming.markdown(verdicts, command), out)
     for group in claiming.by_claim(verdicts):
         first = group[0]

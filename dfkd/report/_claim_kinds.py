@@ -115,7 +115,7 @@ class About(Claim):
     def answer(self, scene: Scene) -> Answer:
         """The answer for the best strategy, on the mean, of those that do it, else that for all of them.
 
-        A strategy of which there is no run at all decides nothing where another was run: no table of that name plans it.
+        A strategy of which there is no run at all decides nothing where another was run: that table does not plan it.
         """
         names = _names(self.strategy)
         answers = {name: self.answer_for(name, scene) for name in [n for n in names if scene.begun(n)] or names}
@@ -185,7 +185,7 @@ class Level(About):
         points: the means differ by no more than this (accuracy in %).
         at_least: on how many data sets.
         or_better: also where the strategy is better by more.
-        above_floor: data sets where the floor itself comes level, or differs by no more than the interval, do not count:
+        above_floor: data sets where the floor itself comes level, or differs by no more than chance, do not count:
             there is nothing to tell there.
     """
 

@@ -14,8 +14,8 @@ from dfkd.report.results import MORE_NOTE
 NOTES = (
     "Accuracy in %: mean over seeds ± their standard deviation, and the mean's 95 % interval (bootstrap over test "
     "items, Student's t over seeds). Runs on a pool share its texts: how another pool would do is in no interval. "
-    "Agreement is with the teacher, in %. Costs are means over the data sets; seconds are as they passed, whatever else "
-    "the machine did meanwhile, and compare nothing.",
+    "Agreement is with the teacher, in %. Costs are means over the data sets; seconds are as they passed, whatever "
+    "else the machine did meanwhile, and compare nothing.",
     "`*`: differs from the floor on the same items (paired, over items and seeds, p < 0.05 after Holm's correction), "
     "with two seeds or more each.",
     "Bold: better than every other data-free strategy of its column by the same test (p < 0.05 after Holm's correction "
@@ -80,7 +80,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def latex(made: Sequence[Sheet], title: str = "") -> str:
-    """A ``table*`` environment for each student, no wider than the page; the preamble needs ``booktabs`` and ``graphicx``.
+    """A ``table*`` environment for each student, no wider than the page; needs ``booktabs`` and ``graphicx``.
 
     A student for whom nothing has finished is a sentence.
     """

@@ -75,7 +75,8 @@ def _check_scores(path: Path, content: dict[str, Any]) -> None:
         return
     for who, found in zip(("teacher", "student"), scores):
         if not (isinstance(found, dict) and _is_number(found.get(metric))):
-            raise ConfigError(f"{path} is damaged: {who}.scores", expected=f"{metric}: a number", found=found, fix=AGAIN)
+            expected = f"{metric}: a number"
+            raise ConfigError(f"{path} is damaged: {who}.scores", expected=expected, found=found, fix=AGAIN)
     if content["student"].get("correct") and content["student"]["agreement"] is None:
         raise ConfigError(f"{path} is damaged: student.agreement", expected="a number", found=None, fix=AGAIN)
 

@@ -147,7 +147,8 @@ def _verdicts(claim: Claim, places: Mapping[Place, Mapping[str, Column]]) -> lis
 
 def _verdict(claim: Claim, answer: Answer, place: Place | None) -> Verdict:
     where = ", ".join(place) if place else ""
-    return Verdict(claim.claim, claim.source, answer.said, answer.numbers, where, claim.ours, answer.seeds, answer.chance)
+    told = (answer.said, answer.numbers, where, claim.ours, answer.seeds, answer.chance)
+    return Verdict(claim.claim, claim.source, *told)
 
 
 def _is_about(claim: Claim, place: Place, columns: Mapping[str, Column]) -> bool:
@@ -188,8 +189,8 @@ def markdown(verdicts: Sequence[Verdict], command: str = "dfkd claims") -> str:
     lines = [
         "# Claims", "", f"Made by `{command}`: change nothing here, run it again.", "",
         "What papers claim, and goals of our own, held against our results, in every table and for every student that",
-        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper. Intervals are those of",
-        "single comparisons; the stars of the tables of results are corrected for the number of strategies, and fewer.", "",
+        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper. Intervals are of single",
+        "comparisons; the stars in Results are corrected for the number of strategies, and fewer.", "",
         "| | claim | who says so | holds | fails | not run |", "| --- | --- | --- | --- | --- | --- |",
     ]
     for number, group in enumerate(groups, 1):
