@@ -189,8 +189,8 @@ def markdown(verdicts: Sequence[Verdict], command: str = "dfkd claims") -> str:
     lines = [
         "# Claims", "", f"Made by `{command}`: change nothing here, run it again.", "",
         "What papers claim, and goals of our own, held against our results, in every table and for every student that",
-        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper. Intervals are of single",
-        "comparisons; the stars in Results are corrected for the number of strategies, and fewer.", "",
+        "can tell. A claim that fails here fails at our scale and budget: that refutes no paper. Intervals are of",
+        "single comparisons; the stars in Results are corrected for the number of strategies, and fewer.", "",
         "| | claim | who says so | holds | fails | not run |", "| --- | --- | --- | --- | --- | --- |",
     ]
     for number, group in enumerate(groups, 1):
