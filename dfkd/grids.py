@@ -1,7 +1,7 @@
 """What a grid of runs is made of: data sets x students x strategies x seeds, from one YAML, with one budget.
 
 The YAML's keys: ``settings`` (of every run), ``budget``, ``data``, ``students``, ``strategies`` (each a name with its
-settings) and ``seeds``. In settings, ``{data}`` stands for the data set's name.
+settings) and ``seeds``. ``about`` says in a sentence what it is for. In settings, ``{data}`` stands for the data set's name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dfkd.runs import RunFolder
 
 TABLES = "experiments/tables"
 KINDS = ("data", "students", "strategies")
-KEYS = ("settings", "budget", *KINDS, "seeds")
+KEYS = ("about", "settings", "budget", *KINDS, "seeds")
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,16 @@ def planned(table: str, only: Sequence[str] = ()) -> list[Cell]:
     return _chosen(_cells(grid, name, ()), only, grid)
 
 
+def about(table: str) -> str:
+    """What a table is for, a sentence; empty: it does not say.
+
+    Raises:
+        ConfigError: as :func:`planned`.
+    """
+    _, grid = _read(table)
+    return str(grid.get("about") or "")
+
+
 def names_in(table: str) -> set[str]:
     """The names of a table's data sets, students and strategies.
 
@@ -159,6 +169,8 @@ def _check(grid: Mapping[str, Any], path: Path) -> None:
         for name, row in rows.items():
             problems += _row_problems(kind, row, f"{path}: {kind}.{name}", "budget" in grid)
     problems += _seed_problems(grid.get("seeds"), f"{path}: seeds")
+    if not isinstance(grid.get("about"), (str, type(None))):
+        problems.append(ConfigError(f"{path}: about", expected="a sentence", found=grid["about"]))
     problems += _twice(grid.get("settings"), f"{path}: settings", "budget" in grid)
     refuse(problems)
 

@@ -10,7 +10,7 @@ from typing import Iterator, Sequence
 from dfkd import compare
 from dfkd.config import available
 from dfkd.errors import ConfigError
-from dfkd.grids import TABLES, Cell, planned
+from dfkd.grids import TABLES, Cell, about, planned
 from dfkd.report.document import Grid
 from dfkd.report.results import FAILED, FAILURE, Result, collect, why
 from dfkd.runs import PARTIAL
@@ -38,7 +38,8 @@ class _Plan:
 def grids(folders: Sequence[Path]) -> list[Grid]:
     """The finished runs in or below the folders by their table, with what the table asks for and is not there.
 
-    The first part of a run's name says its table; runs of no known table are grouped by that part as well.
+    The first part of a run's name says its table; runs of no known table are grouped by that part as well. Whole tables
+    come first, the largest of them before the others.
 
     Args:
         folders: of runs, or of result files that ``dfkd compare --keep`` copied.
@@ -53,7 +54,12 @@ def grids(folders: Sequence[Path]) -> list[Grid]:
     if not by_name:
         fix = "give run folders, or a folder that 'dfkd compare --keep FOLDER' filled"
         raise ConfigError("no finished run", expected="result.json", found=", ".join(map(str, folders)), fix=fix)
-    return [_grid(name, by_name[name], folders) for name in sorted(by_name)]
+    return sorted((_grid(name, by_name[name], folders) for name in sorted(by_name)), key=_largest_whole)
+
+
+def _largest_whole(grid: Grid) -> tuple[bool, int]:
+    """Sorts tables: whole ones before those of which runs are missing, large before small."""
+    return bool(grid.missing) or not grid.known, -len(grid.results)
 
 
 def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
@@ -73,7 +79,8 @@ def compared(results: Sequence[Result], folders: Sequence[Path]) -> list[Grid]:
         run = str(result.content["run"])
         if result.grid in known or result.table:
             by_name.setdefault(result.grid, {}).setdefault(run, result)
-    return [_shown(_grid(name, list(by_name[name].values()), folders)) for name in sorted(by_name)]
+    made = [_shown(_grid(name, list(by_name[name].values()), folders)) for name in sorted(by_name)]
+    return sorted(made, key=_largest_whole)
 
 
 def _shown(grid: Grid) -> Grid:
@@ -124,7 +131,8 @@ def _grid(name: str, results: Sequence[Result], folders: Sequence[Path]) -> Grid
         compare.absent(cell, _reason(run, failures)) for run, cell in plan.cells.items() if run not in there
     ]
     order = [part for cell in plan.cells.values() for part in (cell.student, cell.data, cell.strategy)]
-    return Grid(name, tuple(found), tuple(missing), known, tuple(dict.fromkeys(order)))
+    said = about(name) if known else ""
+    return Grid(name, tuple(found), tuple(missing), known, tuple(dict.fromkeys(order)), said)
 
 
 def _failures(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -46,14 +46,14 @@ CSV_COLUMNS = (
 def markdown(sheet: Sheet) -> str:
     """The table of one student, and what is to be known of it alone."""
     if not sheet.entries:
-        return f"Student: {plain(sheet.student)}\n\n{_nothing(sheet)}"
+        return f"### Student: {plain(sheet.student)}\n\n{_nothing(sheet)}"
     lines = [_row(["strategy", "seeds", *map(plain, sheet.heads), *sheet.columns])]
     lines.append(_row(["---"] * (2 + len(sheet.heads) + len(sheet.columns))))
     for line in sheet.lines():
         name = plain(line.strategy) + ("" if line.data_free else " †")
         lines.append(_row([name, line.seeds, *map(_markdown_cell, line.cells), *sheet.facts(line)]))
     said = [f"- {plain(note)}" for note in notes(sheet)]
-    return "\n".join([f"Student: {plain(sheet.student)}", "", *lines, *([""] if said else []), *said])
+    return "\n".join([f"### Student: {plain(sheet.student)}", "", *lines, *([""] if said else []), *said])
 
 
 def _nothing(sheet: Sheet) -> str:

@@ -28,6 +28,7 @@ class Grid:
         missing: runs that it asks for and that are not there.
         known: whether ``experiments/tables`` has it, so that what is missing is known.
         order: names of students, data sets and strategies, as they shall stand.
+        about: what the table is for, a sentence.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Grid:
     missing: tuple[Missing, ...] = ()
     known: bool = False
     order: tuple[str, ...] = ()
+    about: str = ""
 
     def sheets(self) -> list[Sheet]:
         """A sheet for each student.
@@ -70,7 +72,8 @@ def _markdown(grids: Sequence[Grid], command: str) -> str:
         "\n".join(f"- {note}" for note in _formats.NOTES),
     ]
     for grid in grids:
-        parts += [f"## {plain(grid.name)}", "\n".join(f"- {line}" for line in facts(grid))]
+        parts += [f"## {plain(grid.name)}", *([plain(grid.about)] if grid.about else [])]
+        parts += ["\n".join(f"- {line}" for line in facts(grid))]
         parts += [_formats.markdown(sheet) for sheet in grid.sheets()]
     return "\n\n".join(parts) + "\n"
 
