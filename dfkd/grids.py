@@ -1,7 +1,8 @@
 """What a grid of runs is made of: data sets x students x strategies x seeds, from one YAML, with one budget.
 
-The YAML's keys: ``settings`` (of every run), ``budget``, ``data``, ``students``, ``strategies`` (each a name with its
-settings) and ``seeds``. ``about`` says in a sentence what it is for. In settings, ``{data}`` stands for the data set's name.
+The YAML has ``settings`` (of every run), ``budget``, ``data``, ``students``, ``strategies`` (each a name with its
+settings), ``seeds``, and ``about``, which says in a sentence what it is for. In settings, ``{data}`` stands for the
+data set's name.
 """
 
 from __future__ import annotations

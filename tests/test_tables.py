@@ -378,7 +378,7 @@ def test_the_page_compares_the_runs_of_tables(
     assert "failed: no memory" in capsys.readouterr().out.replace("\n", " ")
     html = Path("page.html").read_text(encoding="utf-8")
     own = html[html.index('id="comparisons"'):html.index('id="samples"')]
-    assert re.findall(r"<h3>(.*?)</h3>", own) == ["mine", "g", "other"]  # whole tables first; no table of the single run
+    assert re.findall(r"<h3>(.*?)</h3>", own) == ["mine", "g", "other"]  # whole tables first; none of single runs
     assert "9 of 12 runs are missing." in own and "imdb, small, as_dfd, seed 1: failed: no memory" in own
     assert "failed (1 of 2)" in own and 'aria-label="Comparison, g, student small"' in own
     row = re.search(r'<th scope="row">as_dfd</th><td>2</td><td>(.*?)</td>', own[own.index("<h3>mine"):])
