@@ -10,6 +10,7 @@ import json
 import shutil
 import signal
 import statistics
+import tempfile
 import time
 import traceback
 from dataclasses import replace
@@ -119,6 +120,7 @@ class Outlook:
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
         self.jobs, self.workers = jobs, workers
         self.took: dict[Cell, float] = {}
+        self.guessed: dict[Cell, float] = {}  # of runs at work, what they will have taken
 
     def tell(self, watcher: Watcher) -> None:
         """Look at the runs' folders, and let the watcher know."""
@@ -132,14 +134,17 @@ class Outlook:
                 failed += 1
             else:
                 steps, begun = job.config.train.steps, (job.folder.work / "lock").is_file()
-                done = len(job.folder.read_log("metrics")) if begun else 0
+                log = job.folder.read_log("metrics") if begun else []
+                done = len(log)
                 left[job.cell] = 1 - min(1.0, done / steps)
+                if done:
+                    self.guessed[job.cell] = float(log[-1].get("seconds", 0.0)) * steps / done
                 running += [f"{job.cell}: step {done} of {steps}"] if begun else []
         watcher.update(finished, failed, running, self.left(left))
 
     def left(self, shares: Mapping[Cell, float]) -> float | None:
-        """Seconds until runs are done of which these shares are still to do; ``None`` while no run is finished."""
-        if not self.took:
+        """Seconds until runs are done of which these shares are still to do; ``None`` while none tells how long."""
+        if not (self.took or self.guessed):
             return None if shares else 0.0
         needed = [share * self._expected(cell) for cell, share in shares.items()]
         return max(sum(needed) / self.workers, *needed, 0.0)
@@ -154,7 +159,7 @@ class Outlook:
             ]
             if alike:
                 return statistics.median(alike)
-        raise ValueError("no run is finished")
+        return statistics.median(self.guessed.values())  # before the first is finished
 
 
 def _seconds(job: Job) -> float:
@@ -243,6 +248,21 @@ def labelled(result: Result, cell: Cell) -> Result:
     return replace(result, content=content)
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder for tables or results, before any work.
+
+    Raises:
+        ConfigError: it cannot be made, or nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fix = "name another folder"
+        raise ConfigError(f"nothing can be kept in '{folder}'", found=error, fix=fix) from error
+
+
 class Keeping:
     """A watcher that copies the result of each run as it finishes, and passes on what it hears.
 
@@ -258,11 +278,7 @@ class Keeping:
     def __init__(self, watcher: Watcher, jobs: Sequence[Job], folder: Path) -> None:
         self.watcher, self.folder = watcher, folder
         self._waiting = list(jobs)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fix = "name another folder"
-            raise ConfigError(f"no results can be kept in '{folder}'", found=error, fix=fix) from error
+        require_writable(folder)
 
     def update(self, finished: int, failed: int, running: Sequence[str], left: float | None) -> None:
         """As :meth:`Watcher.update`; what cannot be copied now is tried again, and does not end the work."""

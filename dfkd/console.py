@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Sequence
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from dfkd.errors import DfkdError
 
@@ -109,25 +111,25 @@ class GridProgress:
         )
         self.progress = Progress(*columns, console=console)
         self.task = self.progress.add_task(what, total=total, left="")
-        self.lines: dict[int, Any] = {}
+        self.running: Sequence[str] = ()
+        self.live = Live(get_renderable=self._shown, console=console)
 
     def __enter__(self) -> GridProgress:
-        self.progress.start()
+        self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.live.stop()
+
+    def _shown(self) -> Group:
+        """The bar, and the lines below it, cut where the terminal ends: they must not squeeze the bar."""
+        return Group(self.progress, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in self.running))
 
     def update(self, finished: int, failed: int, running: Sequence[str], left: float | None) -> None:
         """Show runs finished and failed so far, a line on each run at work, and the time left."""
         named = f"{self.what} ({failed} failed)" if failed else self.what
         self.progress.update(self.task, completed=finished, description=named, left=time_left(left))
-        for number in range(max(len(running), len(self.lines))):
-            if number not in self.lines:
-                self.lines[number] = self.progress.add_task("", total=None, left="", start=False)
-            shown = number < len(running)
-            description = escape(running[number]) if shown else ""
-            self.progress.update(self.lines[number], description=description, visible=shown)
+        self.running = tuple(running)
 
 
 def time_left(seconds: float | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 import typer
 
-from dfkd import config, stand_in, synthesizing, teaching
+from dfkd import config, grids, stand_in, synthesizing, teaching
 from dfkd.commands import grids as commands
 from dfkd.commands._app import Overrides
 from dfkd.console import Bar, console, guarded, quiet_libraries, scores_line
@@ -77,6 +77,8 @@ def run(
     commands.check_engine(engine)
     tables = _tables(plan, data, only)
     shared = [*settings_of(plan["settings"]), *overrides]
+    for table, rows in tables.items():  # what is wrong with them is told before teachers and pools are made
+        grids.load(table, shared, [data, *rows])
     if not show:
         _prepare(plan, data, tables, overrides)
     failed = False

@@ -172,6 +172,7 @@ def _check(grid: Mapping[str, Any], path: Path) -> None:
     problems += _seed_problems(grid.get("seeds"), f"{path}: seeds")
     if not isinstance(grid.get("about"), (str, type(None))):
         problems.append(ConfigError(f"{path}: about", expected="a sentence", found=grid["about"]))
+    problems += _settings_problems(grid.get("settings"), f"{path}: settings")
     problems += _twice(grid.get("settings"), f"{path}: settings", "budget" in grid)
     refuse(problems)
 
@@ -187,7 +188,19 @@ def _row_problems(kind: str, row: object, where: str, declared: bool) -> list[Co
         return [ConfigError(f"{where}: a strategy has no budget of its own", fix=fix)]
     problems = _budget_problems(row.get("budget"), f"{where}.budget")
     problems += _seed_problems(row.get("seeds"), f"{where}.seeds")
+    problems += _settings_problems(row, where)
     return problems + _twice(row, where, declared or "budget" in row)
+
+
+def _settings_problems(settings: object, where: str) -> list[ConfigError]:
+    """Settings that are none, or that a table gives its runs itself."""
+    if settings is None:
+        return []
+    if not isinstance(settings, Mapping):
+        return [ConfigError(where, expected="a mapping of settings", found=settings)]
+    own = [key for key in ("seed", "run") if key in settings]
+    fix = "leave it out; 'seeds: N' is how many seeds there are"
+    return [ConfigError(f"{where}: a table gives its runs their '{key}'", fix=fix) for key in own]
 
 
 def _folder_problems(rows: Mapping[Any, Any], where: str) -> list[ConfigError]:

@@ -103,6 +103,17 @@ def test_seeds_and_names_are_the_tables_own(grid: Callable[..., Path], given: st
         grids.load(str(grid()), [given])
 
 
+def test_a_table_that_takes_them_away_or_has_no_settings_is_refused(grid: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="settings: a table gives its runs their 'seed'(?s:.*)'seeds: N'"):
+        grids.load(str(grid(settings={**QUICK, "seed": 3})))
+    with pytest.raises(ConfigError, match="strategies.random_tokens: a table gives its runs their 'run'"):
+        grids.load(str(grid(strategies={"random_tokens": {"run": "mine"}})))
+    with pytest.raises(ConfigError, match="settings(?s:.*)expected: a mapping of settings"):
+        grids.load(str(grid(settings="threads")))
+    with pytest.raises(ConfigError, match="about(?s:.*)expected: a sentence"):
+        grids.load(str(grid(about=3)))
+
+
 def test_unequal_budgets_are_refused(grid: Callable[..., Path]) -> None:
     longer = {"strategy": "random_tokens", "train.steps": 6}
     with pytest.raises(ConfigError, match="unequal budgets.*real_text.*longer") as caught:
@@ -268,7 +279,7 @@ def test_a_copy_that_fails_ends_no_work_and_is_tried_again(
         raise OSError("no space left on device")
 
     jobs, heard = grids.load(str(grid())), Recorder()
-    with pytest.raises(ConfigError, match="no results can be kept in(?s:.*)name another folder"):
+    with pytest.raises(ConfigError, match="nothing can be kept in(?s:.*)name another folder"):
         (tmp_path / "file").touch()
         compare.Keeping(heard, jobs, tmp_path / "file")
     watcher = compare.Keeping(heard, jobs, tmp_path / "kept")
@@ -431,9 +442,14 @@ def test_the_command_shares_the_runs_among_processes_and_names_what_failed(
     assert "Student: one layer" in written and "Student: too many" in written
     # nor where the other rows do not know an option
     only = ["--only", "one layer", "--only", "random_tokens"]
-    monkeypatch.setattr("sys.argv", ["dfkd", "compare", str(path), "--show", *only, "strategy.source=pieces"])
+    arguments = ["dfkd", "compare", str(path), *only, "strategy.source=pieces"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--show"])
     cli.main()
     assert "failed: finished with other settings" in (shown := capsys.readouterr().out) and "real_text" not in shown
+    assert (tmp_path / "runs" / "small" / "comparison.md").read_text() == written  # a look changes nothing
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit):
+        cli.main()
     written = (tmp_path / "runs" / "small" / "comparison.md").read_text()
     assert "| real_text † | 1 |" in written and "other settings" in written
 
@@ -477,6 +493,34 @@ def test_runs_and_failures_and_steps_are_told(grid: Callable[..., Path]) -> None
     assert (finished, failed) == (1, 1) and running == [f"{jobs[2].cell}: step 1 of 3"]
     took = sum(jobs[0].folder.result()["seconds"].values())
     assert left == pytest.approx(took * (2 / 3 + 1))
+
+
+def test_the_time_left_is_guessed_before_the_first_run_has_finished(grid: Callable[..., Path]) -> None:
+    jobs, watcher = grids.load(str(grid(seeds=2))), Recorder()
+    begun = runs.open_run(Path(jobs[0].config.runs), jobs[0].config.run_name(), {})
+    begun.log("metrics", {"step": 0, "seconds": 4.0})
+    compare.Outlook(jobs, 1).tell(watcher)
+    assert watcher.heard[-1][-1] == pytest.approx(12.0 * (2 / 3 + 3))  # three steps a run, four runs
+
+
+def test_long_names_of_runs_leave_the_bar_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = console.Console(width=80, record=True, force_terminal=True)
+    monkeypatch.setattr(console, "console", shown)
+    progress = console.GridProgress(728)
+    line = "dbpedia14, 2 fresh layers, keyword_prompt, random words, seed 0: step 100 of 200"
+    progress.update(40, 2, [line], 9000)
+    shown.print(progress._shown())
+    first, second = shown.export_text().splitlines()[:2]
+    assert "runs (2 failed)" in first and "40/728" in first and "about 2.5 h left" in first
+    assert second.startswith("  dbpedia14, 2 fresh layers") and len(second.rstrip()) <= 80
+
+
+def test_a_run_that_spent_its_queries_before_its_steps_is_named(grid: Callable[..., Path]) -> None:
+    table = grid(strategies={"random_tokens": None})
+    jobs = grids.load(str(table), ["train.steps=4", "train.batch_size=8", "train.teacher_queries=20"])
+    compare.work_off(jobs, silent)
+    found, missing = compare.outcome(jobs)
+    assert not missing and "random_tokens on toy: " in (text := comparison.markdown(found)) and " of 4." in text
 
 
 @pytest.mark.slow

@@ -109,6 +109,13 @@ def test_names_and_engine_are_looked_at_before_any_work(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_overrides_are_looked_at_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "_prepare", lambda *_: pytest.fail("work began"))
+    for wrong, said in (("foo", "not of the form"), ("train.step=2", "unknown key 'train.step'")):
+        with pytest.raises(ConfigError, match=f"(?s){said}"):
+            experiment.run("sst2", "smoke", [wrong], [], 1, "processes", None, False)
+
+
 def test_a_name_chooses_tables_that_have_it_and_what_their_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = experiment.load("cpu", "sst2")
     assert set(experiment._tables(plan, "sst2", [])) == {"tiny", "minilm"}

@@ -48,6 +48,9 @@ def compare(
     quiet_libraries()
     given = overrides or []
     check_engine(engine)
+    for folder in (out, keep):
+        if folder is not None:
+            work.require_writable(folder)
     jobs = grids.load(table, given, only or [])
     if worker:
         return work.work_off(jobs, quiet_listeners)
@@ -67,8 +70,11 @@ def compare(
     sys.stdout.write(comparison.markdown(found, missing))
     # what a part of the runs gave must not stand where the whole table did
     whole = _whole(table, given, Path(jobs[0].config.runs)) if only and out is None else None
-    comparison.write(where, *(whole or (found, missing)))
-    console.print(f"{len(found)} of {len(jobs)} runs; table: {where / 'comparison.md'}", markup=False, soft_wrap=True)
+    written = ""
+    if not show or out is not None:  # a look changes nothing, unless a folder for it is named
+        comparison.write(where, *(whole or (found, missing)))
+        written = f"; table: {where / 'comparison.md'}"
+    console.print(f"{len(found)} of {len(jobs)} runs{written}", markup=False, soft_wrap=True)
     if keep is not None:
         work.keep_results(found, keep)
         work.keep_failures(jobs, keep)

@@ -43,6 +43,8 @@ class Entry:
         lead: of the data-free strategy with the highest mean, the largest p value (Holm) of its paired tests against
             each other data-free one; ``None`` for all others, and where there is nothing to lead.
         best: whether it is significantly better than every other data-free strategy, each with three seeds or more.
+        short: the fewest student steps of a run that ended before all were done, and how many were asked for;
+            ``None``: none did.
     """
 
     runs: int
@@ -60,6 +62,7 @@ class Entry:
     data_free: bool = True
     lead: float | None = None
     best: bool = False
+    short: tuple[int, int] | None = None
 
 
 Entries = dict[tuple[str, str, str], Entry]
@@ -146,9 +149,15 @@ def _column(data: str, by_strategy: Runs) -> dict[str, Entry]:
             deviation=statistics.stdev(scores) if len(scores) > 1 else None,
             tokens=_mean_if_known(runs, lambda run: run.tokens),
             seconds_whole=all(run.seconds_whole for run in runs), data_free=data_free(name, runs),
-            lead=p if name == lead else None, best=best and name == lead,
+            lead=p if name == lead else None, best=best and name == lead, short=_short(runs),
         )
     return made
+
+
+def _short(runs: Sequence[Result]) -> tuple[int, int] | None:
+    """(steps done, steps asked for) of the run that did the fewest, where a budget ended it before."""
+    asked = [(int(run.content["steps"]), run.content["config"].get("train", {}).get("steps")) for run in runs]
+    return min(((done, steps) for done, steps in asked if steps is not None and done < steps), default=None)
 
 
 def data_free(name: str, runs: Sequence[Result]) -> bool:

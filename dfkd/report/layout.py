@@ -240,6 +240,9 @@ def notes(sheet: Sheet) -> list[str]:
             "With one seed (deviation –) an interval is over test items alone; nothing is tested against it, and no "
             "strategy is called best."
         )
+    if short := [(place, entry.short) for place, entry in sheet.entries.items() if entry.short]:
+        which = "; ".join(f"{strategy} on {data}: {done} of {steps}" for (data, strategy), (done, steps) in short)
+        said.append(f"Ended before their student steps were done, as another budget was spent: {which}.")
     if sheet.shows_tokens and any(entry.tokens is None for entry in sheet.entries.values()):
         said.append("Tokens are – where a run does not tell how many a language model wrote for it.")
     return said + ([MORE_NOTE] if any(line.seconds.endswith(MORE) for line in lines) else [])
