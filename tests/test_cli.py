@@ -373,6 +373,10 @@ TABLE: dict[str, Entry] = {
     "no such teacher": (
         lambda p: [f"teacher={p.root / 'no' / 'such'}"], "there is no model folder '", "give an existing folder",
     ),
+    "a table's teacher that is not there": (
+        lambda p: ["data=sst2", "teacher=teachers/sst2-tiny"], "there is no model folder 'teachers/sst2-tiny'",
+        "MODEL out=teachers/sst2-tiny, for a table: python experiments/sst2.py --scale cpu --only tiny",
+    ),
     "a student with more layers than the teacher": (
         lambda p: ["student.layers=3"], "expected: student.layers of 1 to 2\n  found: 3", "add student.layers=1",
     ),
