@@ -333,7 +333,7 @@ TABLE: dict[str, Entry] = {
     "missing column": (
         lambda p: [f"data.files.test={p.file('a.csv', b'sentence,label' + GOOD[10:])}"],
         "a.csv has no column 'text'\n  expected: ['text', 'label']\n  found: ['sentence', 'label']",
-        "set data.text",
+        "set data.text=[COLUMN], or 'text: [COLUMN]' in the data set's YAML",
     ),
     "unknown label": (
         lambda p: [f"data.files.test={p.file('a.csv', csv('rain,weather', 'x,music'))}"],
@@ -390,6 +390,20 @@ TABLE: dict[str, Entry] = {
     "a value of the wrong type": (
         lambda p: ["train.steps=many"], "'train.steps' has a wrong value\n  expected: int\n  found: 'many'",
         "set train.steps=",
+    ),
+    "a column with a typing error": (
+        lambda p: [f"data.files.test={p.file('a.csv', GOOD.replace(b'text', b'txet'))}"],
+        "data set 'toy': ", "did you mean 'txet'?",
+    ),
+    "a setting in three words": (
+        lambda p: ["train.steps", "=", "3"], "is not of the form key=value\n  found: train.steps",
+        "write train.steps=3, without spaces",
+    ),
+    "an option in the place of a setting": (
+        lambda p: ["--train.steps", "3"], "No such option: --train.steps", "settings are key=value: train.steps=3",
+    ),
+    "an option with a value in the place of a setting": (
+        lambda p: ["--seed=3"], "No such option: --seed", "settings are key=value: seed=3",
     ),
     "no override": (lambda p: ["data"], "is not of the form key=value\n  found: data", "write key=value"),
     "an encoder as the teacher": (
