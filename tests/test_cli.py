@@ -108,7 +108,7 @@ def test_a_finished_run_is_only_shown(
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     shown = dfkd(*command)
     assert shown.code == 0, shown.err
-    assert str(folder) in shown.out and "random_tokens" in shown.out
+    assert f"run {folder} is finished already" in shown.out and "random_tokens" in shown.out
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -121,7 +121,7 @@ def test_a_run_with_another_config_is_refused(
     assert refused.code == 2
     assert f"error: the run '{folder}' exists with another config" in refused.err
     assert "found: train.clip: 1.0 there, 2.0 now; train.steps: 6 there, 7 now" in refused.err
-    assert "run=NAME" in refused.err and folder.is_dir()
+    assert "run=NAME" in refused.err and folder.is_dir() and "finished already" not in refused.out
 
 
 def test_a_saved_config_leads_to_its_own_run(
@@ -182,6 +182,15 @@ def test_strategies(dfkd: Callable[..., Answer]) -> None:
     shown = dfkd("strategies", "as_dfd").out
     assert "strategy.difficulty_weight=1.0" in shown and "Literal['share', 'one']" in shown and "0.15" in shown
     assert "fewest positions, special tokens included" in shown  # an option that many strategies share
+
+
+def test_presets_of_strategies_are_shown(dfkd: Callable[..., Answer]) -> None:
+    shown = " ".join(dfkd("strategies", "as_dfd/paper").out.split())
+    assert "strategy.mask_weight=0.0 float default 0.0, this preset 1.0" in shown
+    assert "strategy.guess_steps=5 int K, gradient" in shown  # which it leaves alone
+    assert "sets: train.replay_share=0.5 train.replay_balance=True" in dfkd("strategies", "lm_prompt").out
+    wrong = dfkd("strategies", "as_dfd/papre")
+    assert wrong.code == 2 and "did you mean 'as_dfd/paper'?" in wrong.err
 
 
 def test_students(dfkd: Callable[..., Answer]) -> None:
