@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping, Optional, TypeVar
@@ -359,4 +360,14 @@ def _typing_problem(cls: type, prefix: str, key: str, value: object) -> ConfigEr
     if key not in types:
         return ConfigError(f"unknown key '{prefix}{key}'", fix=suggestion(key, types))
     fix = f"set {prefix}{key}=..."
-    return ConfigError(f"'{prefix}{key}' has a wrong value", expected=types[key], found=repr(value), fix=fix)
+    expected = _for_people(types[key])
+    return ConfigError(f"'{prefix}{key}' has a wrong value", expected=expected, found=repr(value), fix=fix)
+
+
+def _for_people(annotation: object) -> str:
+    """A field's type, or the values that it may have."""
+    choices = re.search(r"Literal\[(.*?)\]", str(annotation))
+    if choices is None:
+        return str(annotation)
+    names = re.findall(r"[^\s,'\"]+", choices[1]) + (["null"] if "Optional" in str(annotation) else [])
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -41,15 +42,31 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         ConfigError: a string has no ``=`` or no key, or its value is no YAML.
     """
     parsed = {}
-    for override in overrides:
+    words = list(overrides)
+    for place, override in enumerate(words):
         key, equals, value = override.partition("=")
         if not equals or not key:
-            raise ConfigError("an override is not of the form key=value", found=override, fix="write key=value")
+            fix = _without_spaces(words, place) or "write key=value"
+            raise ConfigError("an override is not of the form key=value", found=override, fix=fix)
         try:
             parsed[key] = copy.deepcopy(_value(value))
         except Exception as error:
             raise ConfigError(f"the value of '{key}' cannot be read", expected="YAML", found=value) from error
     return parsed
+
+
+def _without_spaces(words: Sequence[str], place: int) -> str:
+    """What to write for ``key = value``, ``key =value`` or ``key= value``; empty: the word is no part of such.
+
+    Args:
+        words: all overrides.
+        place: of the first that is wrong.
+    """
+    before, (word, *after) = words[place - 1] if place else "", words[place:]
+    if after and after[0].startswith("=") and not word.startswith("="):
+        value = after[0][1:] or " ".join(after[1:2])
+        return f"write {word}={value}, without spaces"
+    return f"write {before}{word}, without spaces" if before.endswith("=") and "=" not in word else ""
 
 
 @functools.lru_cache(maxsize=4096)  # a table's runs have most of their settings in common
@@ -88,8 +105,16 @@ def find_yaml(kind: str, name: str) -> Path:
         if path.is_file():
             return path
     what = KINDS.get(kind) or kind.rsplit("/", 1)[-1].removesuffix("s").replace("_", " ")
-    fix = suggestion(name, available(kind))
+    fix = suggestion(name, [*_files_like(name), *available(kind)])
     raise ConfigError(f"unknown {what} '{name}'", found=f"no file {candidates[0]}", fix=fix)
+
+
+def _files_like(name: str) -> list[str]:
+    """The YAML file, if any, beside the one called ``name`` whose name is closest to it."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.parent.is_dir():
+        return []
+    return get_close_matches(name, sorted(str(file) for file in path.parent.glob("*.y*ml")), n=1)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -228,13 +253,17 @@ def _sections(given: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Co
 
 
 def _misplaced(sections: dict[str, dict[str, Any]]) -> list[ConfigError]:
-    """Top-level keys that belong into a section: ``steps`` for ``train.steps``; they are taken out."""
+    """Top-level keys that belong in a section, ``steps`` for ``train.steps``, or are unknown; they are taken out."""
     problems = []
     for section, cls in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
         known = {f.name for f in dataclasses.fields(cls)} - {f.name for f in dataclasses.fields(Settings)}
         for key in known & set(sections["settings"]):
             del sections["settings"][key]
             problems.append(ConfigError(f"unknown key '{key}'", fix=f"did you mean '{section}.{key}'?"))
+    heads = [f.name for f in dataclasses.fields(Settings)] + sorted({"pool", *sections} - {"settings"})
+    for key in [key for key in sections["settings"] if str(key).partition(".")[0] not in heads]:
+        del sections["settings"][key]
+        problems.append(ConfigError(f"unknown key '{key}'", fix=suggestion(str(key).partition(".")[0], heads)))
     return problems
 
 

@@ -36,7 +36,18 @@ def guarded(call: Callable[[], Any]) -> None:
         # click's usage errors (wrong option, missing argument) know how to show themselves
         if not hasattr(error, "format_message"):
             raise
-        _fail(error.format_message())
+        _fail(f"{error.format_message()}{_as_setting(error)}")
+
+
+def _as_setting(error: Any) -> str:
+    """A line on how a setting is written, where one was given as an option: ``--teacher x``; else nothing."""
+    option, context = str(getattr(error, "option_name", "")), getattr(error, "ctx", None)
+    takes = context is not None and any(parameter.name == "overrides" for parameter in context.command.params)
+    if not takes or not option.startswith("--"):
+        return ""
+    given = " ".join(sys.argv).partition(f"{option} ")[2] or " ".join(sys.argv).partition(f"{option}=")[2]
+    value = given.split(" ")[0] or "VALUE"
+    return f"\n  what to do: settings are key=value: {option[2:]}={value}"
 
 
 def _fail(message: str) -> None:

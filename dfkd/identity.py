@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping
@@ -65,7 +66,8 @@ def fingerprints(config: RunConfig, final: RunFolder) -> dict[str, str]:
     known = configs.read_yaml(final.final / "config.yaml") if final.finished else {}
     found = {"teacher_sha256": known.get("teacher_sha256")}
     if not final.finished or _is_local(config.teacher):
-        found["teacher_sha256"] = sources.fingerprint(config.teacher)
+        with contextlib.suppress(sources.NoFolder):  # the check before its work tells more
+            found["teacher_sha256"] = sources.fingerprint(config.teacher)
     options = registry.options(config.strategy.name, config.strategy.options)
     for name, tell in (
         ("strategy_sha256", lambda: registry.fingerprint(config.strategy.name, options)),

@@ -54,7 +54,9 @@ class Plugins:
         """
         names = self.available()
         if name not in names:
-            raise ConfigError(f"unknown {self.kind} '{name}'", fix=suggestion(name, names))
+            folders = ", ".join(importlib.import_module(self.package).__path__)
+            found = f"no module {name}.py in {folders}"
+            raise ConfigError(f"unknown {self.kind} '{name}'", found=found, fix=suggestion(name, names))
         return importlib.import_module(f"{self.package}.{name}")
 
     def options(self, name: str, values: Mapping[str, Any]) -> Any:

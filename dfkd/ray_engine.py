@@ -27,7 +27,7 @@ def check() -> None:
     try:
         import ray  # noqa: F401
     except ImportError as error:
-        fix = "pip install 'dfkd[ray]', or leave out --engine"
+        fix = "in dfkd's checkout: pip install '.[ray]', or leave out --engine"
         raise ConfigError("--engine ray needs Ray, which is not installed", found=error, fix=fix) from error
 
 

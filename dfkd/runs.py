@@ -304,7 +304,19 @@ def rescoring_command(path: Path, there: Mapping[str, Any], now: Mapping[str, An
 
 def changes_between(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first differences of two configurations that matter for the outcome, for people; empty without any."""
-    return "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in _differing(there, now)[:6])
+    differing = _differing(there, now)
+    keys = {key for key, _, _ in differing}
+    # of a teacher of another name the name says it all
+    told = [pair for pair in differing if not (pair[0] == "teacher_sha256" and "teacher" in keys)]
+    return "; ".join(_change(*pair) for pair in told[:6])
+
+
+def _change(key: str, there: Any, now: Any) -> str:
+    """One difference, for people."""
+    if key.endswith("_sha256"):
+        what = key.removesuffix("_sha256")
+        return f"{what}: other files than there, of the same name (sha256 {str(there)[:8]} there, {str(now)[:8]} now)"
+    return f"{key}: {there!r} there, {now!r} now"
 
 
 def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -294,8 +294,11 @@ def _check_columns(source: Source, config: DataConfig) -> list[str]:
     found = source.columns()
     for column in wanted:
         if found and column not in found:
-            problem = f"{source.name} has no column '{column}'"
-            fix = f"set data.text (or data.hub_text) and data.label; {suggestion(column, found)}"
+            problem = f"data set '{config.name}': {source.name} has no column '{column}'"
+            of_hub = isinstance(source, HubSource) and config.hub_text is not None
+            key = "label: COLUMN" if column == config.label else f"{'hub_text' if of_hub else 'text'}: [COLUMN]"
+            setting = f"data.{key.replace(': ', '=')}"
+            fix = f"set {setting}, or '{key}' in the data set's YAML; {suggestion(column, found)}"
             raise ConfigError(problem, expected=wanted, found=found, fix=fix)
     return wanted
 

@@ -12,7 +12,7 @@ from typing import Any, Callable
 from accelerate import Accelerator
 
 from dfkd import state
-from dfkd.config import DataConfig, RunConfig, TeacherConfig
+from dfkd.config import DataConfig, RunConfig, TeacherConfig, available, search_folders
 from dfkd.errors import ConfigError
 from dfkd.evaluate.predict import predict
 from dfkd.evaluate.scores import scores
@@ -118,7 +118,10 @@ def check_teacher(config: RunConfig) -> list[int]:
     Raises:
         ConfigError: it is no finished classifier, or classes, tokenizer, vocabulary or length do not fit.
     """
-    model = sources.load_config(config.teacher, config.trust_remote_code)
+    try:
+        model = sources.load_config(config.teacher, config.trust_remote_code)
+    except sources.NoFolder as error:
+        raise sources.no_folder(config.teacher, _making(config)) from error
     fix = f"train one: dfkd teacher data={config.data.name} model={config.teacher}"
     preflight.check_finished(model, f"the teacher '{config.teacher}'", fix)
     names = class_names(model)
@@ -126,6 +129,16 @@ def check_teacher(config: RunConfig) -> list[int]:
     preflight.check_length(model, config.data.max_length, config.teacher)
     preflight.check_vocabulary(model, load_tokenizer(config.teacher, config.trust_remote_code), config.teacher)
     return order
+
+
+def _making(config: RunConfig) -> str:
+    """How to make the teacher that is not there; those of the tables are called ``teachers/DATA-TABLE``."""
+    data, path = config.data.name, Path(config.teacher)
+    make = f"or make it: dfkd teacher data={data} model=MODEL out={config.teacher}"
+    table = path.name.removeprefix(f"{data}-")
+    script = any((folder / f"{data}.py").is_file() for folder in search_folders("experiments"))
+    of_table = script and table in available("experiments/tables")
+    return f"{make}, for a table: python experiments/{data}.py --scale cpu --only {table}" if of_table else make
 
 
 def assumed_order(config: RunConfig) -> str | None:

@@ -78,7 +78,7 @@ def _module(name: str) -> ModuleType:
 
 def _remedy(reference: str) -> str:
     if reference in BUILT_IN:
-        return "pip install 'dfkd[tracking]', or leave tracking out: metrics.jsonl is always written"
+        return "in dfkd's checkout: pip install '.[tracking]', or leave tracking out: metrics.jsonl is always written"
     return "a module must be installed or on PYTHONPATH; a file is named by its path: tracking=FILE.py:Name"
 
 

@@ -108,7 +108,7 @@ def test_a_finished_run_is_only_shown(
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     shown = dfkd(*command)
     assert shown.code == 0, shown.err
-    assert str(folder) in shown.out and "random_tokens" in shown.out
+    assert f"run {folder} is finished already" in shown.out and "random_tokens" in shown.out
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -121,7 +121,7 @@ def test_a_run_with_another_config_is_refused(
     assert refused.code == 2
     assert f"error: the run '{folder}' exists with another config" in refused.err
     assert "found: train.clip: 1.0 there, 2.0 now; train.steps: 6 there, 7 now" in refused.err
-    assert "run=NAME" in refused.err and folder.is_dir()
+    assert "run=NAME" in refused.err and folder.is_dir() and "finished already" not in refused.out
 
 
 def test_a_saved_config_leads_to_its_own_run(
@@ -182,6 +182,15 @@ def test_strategies(dfkd: Callable[..., Answer]) -> None:
     shown = dfkd("strategies", "as_dfd").out
     assert "strategy.difficulty_weight=1.0" in shown and "Literal['share', 'one']" in shown and "0.15" in shown
     assert "fewest positions, special tokens included" in shown  # an option that many strategies share
+
+
+def test_presets_of_strategies_are_shown(dfkd: Callable[..., Answer]) -> None:
+    shown = " ".join(dfkd("strategies", "as_dfd/paper").out.split())
+    assert "strategy.mask_weight=0.0 float default 0.0, this preset 1.0" in shown
+    assert "strategy.guess_steps=5 int K, gradient" in shown  # which it leaves alone
+    assert "sets: train.replay_share=0.5 train.replay_balance=True" in dfkd("strategies", "lm_prompt").out
+    wrong = dfkd("strategies", "as_dfd/papre")
+    assert wrong.code == 2 and "did you mean 'as_dfd/paper'?" in wrong.err
 
 
 def test_students(dfkd: Callable[..., Answer]) -> None:
@@ -333,7 +342,7 @@ TABLE: dict[str, Entry] = {
     "missing column": (
         lambda p: [f"data.files.test={p.file('a.csv', b'sentence,label' + GOOD[10:])}"],
         "a.csv has no column 'text'\n  expected: ['text', 'label']\n  found: ['sentence', 'label']",
-        "set data.text",
+        "set data.text=[COLUMN], or 'text: [COLUMN]' in the data set's YAML",
     ),
     "unknown label": (
         lambda p: [f"data.files.test={p.file('a.csv', csv('rain,weather', 'x,music'))}"],
@@ -373,6 +382,10 @@ TABLE: dict[str, Entry] = {
     "no such teacher": (
         lambda p: [f"teacher={p.root / 'no' / 'such'}"], "there is no model folder '", "give an existing folder",
     ),
+    "a table's teacher that is not there": (
+        lambda p: ["data=sst2", "teacher=teachers/sst2-tiny"], "there is no model folder 'teachers/sst2-tiny'",
+        "MODEL out=teachers/sst2-tiny, for a table: python experiments/sst2.py --scale cpu --only tiny",
+    ),
     "a student with more layers than the teacher": (
         lambda p: ["student.layers=3"], "expected: student.layers of 1 to 2\n  found: 3", "add student.layers=1",
     ),
@@ -386,6 +399,20 @@ TABLE: dict[str, Entry] = {
     "a value of the wrong type": (
         lambda p: ["train.steps=many"], "'train.steps' has a wrong value\n  expected: int\n  found: 'many'",
         "set train.steps=",
+    ),
+    "a column with a typing error": (
+        lambda p: [f"data.files.test={p.file('a.csv', GOOD.replace(b'text', b'txet'))}"],
+        "data set 'toy': ", "did you mean 'txet'?",
+    ),
+    "a setting in three words": (
+        lambda p: ["train.steps", "=", "3"], "is not of the form key=value\n  found: train.steps",
+        "write train.steps=3, without spaces",
+    ),
+    "an option in the place of a setting": (
+        lambda p: ["--train.steps", "3"], "No such option: --train.steps", "settings are key=value: train.steps=3",
+    ),
+    "an option with a value in the place of a setting": (
+        lambda p: ["--seed=3"], "No such option: --seed", "settings are key=value: seed=3",
     ),
     "no override": (lambda p: ["data"], "is not of the form key=value\n  found: data", "write key=value"),
     "an encoder as the teacher": (

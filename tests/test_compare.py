@@ -565,7 +565,7 @@ def test_an_engine_that_is_not_there_is_told_before_work(
         cli.main()
     assert "expected: processes or ray" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"needs Ray(?s:.*)pip install 'dfkd\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"needs Ray(?s:.*)pip install '\.\[ray\]'"):
         ray_engine.check()
 
 

@@ -809,6 +809,34 @@ def test_references_that_lead_nowhere(reference: str, said: str) -> None:
         sources.resolve(reference)
 
 
+@pytest.mark.parametrize(
+    "reference, said",
+    [
+        ("./my_teachr", "there is no model folder './my_teachr'\n  what to do: did you mean './my_teacher'"),
+        ("my_teachr", "'my_teachr' cannot be loaded\n.*\n  what to do: did you mean 'my_teacher'"),
+        ("teachers/sst2", "there is no model folder 'teachers/sst2'\n  what to do: give an existing folder"),
+        ("models/berd", "there is no model folder 'models/berd'\n  what to do: did you mean 'models/bert'"),
+        ("owner/name", "the model 'owner/name' cannot be loaded\n.*\n  what to do: check the spelling"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_told(
+    reference: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my_teacher", "models/bert"):
+        Path(name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=said):
+        sources.load_config(reference)
+
+
+def test_a_hub_name_beside_a_folder_of_its_owner_goes_to_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("owner").mkdir()
+    assert sources.guarded(lambda source, **options: source, "owner/name") == "owner/name"
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     said = "is no model folder\n  expected: a config.json in it\n  found: an empty folder"
     with pytest.raises(ConfigError, match=said):

@@ -151,8 +151,17 @@ def test_a_finished_run_is_shown_without_its_teacher(toy_run: Run, toy_teacher: 
     shutil.copytree(toy_teacher, copied)
     weights = load_file(copied / "model.safetensors")
     save_file({name: value + 1 for name, value in weights.items()}, copied / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigError, match="exists with another config\n.*teacher_sha256"):
+    with pytest.raises(ConfigError, match="exists with another config\n.*teacher: other files than there, of the same"):
         toy_run("random_tokens", teacher=copied)
+
+
+def test_another_teacher_is_told_by_name(toy_run: Run, toy_teacher: Path, tmp_path: Path) -> None:
+    toy_run("random_tokens")
+    other = shutil.copytree(toy_teacher, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=rf"found: teacher: '{toy_teacher}' there, '{other}' now\n"):
+        toy_run("random_tokens", teacher=other)
 
 
 def test_a_finished_teacher_is_not_reused_under_other_labels(toy_encoder: Path, tmp_path: Path) -> None:

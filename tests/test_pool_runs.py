@@ -676,7 +676,7 @@ def test_a_pool_with_more_samples_makes_another_run(given: list[str], toy_teache
     first = pipeline.run(config)
     assert pipeline.run(config) == first
     make(given, samples=56)
-    with pytest.raises(ConfigError, match="another config(.|\n)*strategy_sha256"):
+    with pytest.raises(ConfigError, match="another config(.|\n)*strategy: other files than there"):
         pipeline.run(config)
     (tmp_path / "pool").rename(tmp_path / "moved")
     assert pipeline.run(config) == first  # a finished run can be shown without its pool

@@ -324,7 +324,7 @@ def test_a_missing_package_is_told_before_any_work(
     without: Callable[..., Any] = lambda name, *rest: None if name == package else found(name, *rest)
     monkeypatch.setattr(importlib.util, "find_spec", without)
     options = registry.options("prompt_rl", {"model": str(toy_language_model), "policy": policy})
-    with pytest.raises(ConfigError, match=rf"'{package}' is missing[^$]*pip install 'dfkd\[lm\]'"):
+    with pytest.raises(ConfigError, match=rf"'{package}' is missing[^$]*pip install '\.\[lm\]'"):
         registry.check("prompt_rl", options, Facts(("a", "b"), {}))
     with pytest.raises(ConfigError, match="is missing"):
         build(policy=policy)

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from dfkd import packages
-from dfkd.batch import Feedback
+from dfkd.batch import Feedback, PseudoBatch
 from dfkd.errors import ConfigError
 from dfkd.models import tiny
 from dfkd.models.classifier import load_tokenizer
@@ -179,6 +179,13 @@ def test_example_strategy_learns(example: ModuleType, tmp_path: Path) -> None:
         return strategy.synthesize(200).texts.count(hard) / 200
 
     assert share(0.0) < 0.4 < 0.9 < share(1.0)
+
+
+def test_example_strategy_keeps_its_weights_in_bounds(example: ModuleType) -> None:
+    strategy = example.HardWords([f"w{i}" for i in range(50)], 1, 1.0, torch.Generator().manual_seed(0))
+    batch = PseudoBatch(texts=("w0",) * 64)
+    strategy.observe(Feedback(0, batch, torch.tensor([[1.0, 0.0]] * 64), torch.tensor([[0.0, 1.0]] * 64), {}))
+    assert strategy.weights.max() == strategy.weights[0] == 10
 
 
 def test_example_strategy_resumes(example: ModuleType, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_own_samples_are_warned_of_where_settings_can_make_them_easy(
 
 def test_optuna_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r"pip install 'dfkd\[sweep\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[sweep\]'"):
         spec.require_optuna()
 
 

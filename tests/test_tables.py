@@ -232,6 +232,8 @@ def test_missing_and_failed_cells_are_shown_as_such() -> None:
     assert line(text, "random_tokens").split("|")[4].strip() == "not run" and "| 2, 0 |" in line(text, "as_dfd")
     assert "Student: other\n\nNothing finished: 1 run." in text
     assert "- missing: sst2, small, cmi: failed: &lt;b&gt;" in text
+    assert "- missing: sst2, as_dfd: 1 run, not run yet\n" in text and "as_dfd: not run yet" not in text
+    assert "- missing: imdb, cmi: 3 runs, not run yet\n" in comparison.markdown(runs, [gone("cmi", "imdb")] * 3)
     latex = comparison.latex(runs, missing)
     assert r"80.0$^{*}\,\pm\,$0.0~(2/3)" in latex
     assert latex.count(r"\begin{table*}") == 1

@@ -162,7 +162,7 @@ def test_tensorboard_must_be_installed(command: list[str], monkeypatch: pytest.M
     for name in ("tensorboard", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "dfkd._tensorboard", raising=False)
-    with pytest.raises(ConfigError, match=r"(?s)tracking=tensorboard cannot be loaded.*pip install 'dfkd\[tracking\]'"):
+    with pytest.raises(ConfigError, match=r"(?s)tracking=tensorboard cannot be loaded.*pip install '\.\[tracking\]'"):
         pipeline.preflight(pipeline.load_config([*command, "tracking=tensorboard"]))
 
 

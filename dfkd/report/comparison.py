@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Sequence
 
@@ -18,7 +19,7 @@ def markdown(results: Sequence[Result], missing: Sequence[Missing] = ()) -> str:
 
     Args:
         results: as for :func:`entries`.
-        missing: runs that the table asked for; their cells say so, and they are listed.
+        missing: runs that the table asked for; their cells say so, and they are counted, failed ones named.
     """
     return _markdown(sheets(results, missing), missing)
 
@@ -27,9 +28,21 @@ def _markdown(made: Sequence[Sheet], missing: Sequence[Missing]) -> str:
     parts = [_formats.markdown(sheet) for sheet in made]
     parts.append("\n".join(f"- {note}" for note in _formats.NOTES))
     if missing:
-        listed = [f"- missing: {_formats.plain(f'{entry.run}: {entry.reason}')}" for entry in missing]
-        parts.append("\n".join(listed))
+        parts.append("\n".join(f"- missing: {_formats.plain(line)}" for line in _listed(missing)))
     return "\n\n".join(parts) + "\n"
+
+
+def _listed(missing: Sequence[Missing]) -> list[str]:
+    """Failed runs one by one, with the reason; of the others, how many of each data set and strategy."""
+    failed = [f"{entry.run}: {entry.reason}" for entry in missing if entry.failed]
+    others = Counter(
+        (f"{entry.data}, {entry.strategy}" if entry.data else entry.run, entry.reason)
+        for entry in missing if not entry.failed
+    )
+    counted = [
+        f"{name}: {count} run{'' if count == 1 else 's'}, {reason}" for (name, reason), count in sorted(others.items())
+    ]
+    return failed + counted
 
 
 def csv_text(results: Sequence[Result], missing: Sequence[Missing] = ()) -> str:

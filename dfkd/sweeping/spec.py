@@ -138,7 +138,8 @@ def require_optuna() -> None:
     try:
         importlib.import_module("optuna")
     except ImportError as error:
-        raise ConfigError("sweeps need optuna", found=str(error), fix="pip install 'dfkd[sweep]'") from error
+        fix = "in dfkd's checkout: pip install '.[sweep]'"
+        raise ConfigError("sweeps need optuna", found=str(error), fix=fix) from error
 
 
 def load(

@@ -216,7 +216,7 @@ def missing_packages(policy: str) -> list[ConfigError]:
     """What is not installed of what a policy needs."""
     needed = ["gymnasium"] + (["peft"] if policy == "lora" else [])
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    fix = "pip install 'dfkd[lm]'"
+    fix = "in dfkd's checkout: pip install '.[lm]'"
     return [ConfigError(f"strategy prompt_rl: the package '{name}' is missing", fix=fix) for name in missing]
 
 

@@ -65,7 +65,8 @@ def check(file: Path) -> None:
         ConfigError: the package gguf is missing, the file is no GGUF, or transformers cannot read its architecture.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise ConfigError(f"'{file}' is a GGUF file, and the package 'gguf' is missing", fix="pip install 'dfkd[lm]'")
+        fix = "in dfkd's checkout: pip install '.[lm]'"
+        raise ConfigError(f"'{file}' is a GGUF file, and the package 'gguf' is missing", fix=fix)
     found = architecture(file)
     # files write qwen2moe and gpt-oss, transformers qwen2_moe and gpt_oss
     if _letters(found) not in map(_letters, GGUF_SUPPORTED_ARCHITECTURES):

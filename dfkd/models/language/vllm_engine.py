@@ -28,7 +28,7 @@ def check() -> None:
         ConfigError: it is not installed.
     """
     if importlib.util.find_spec("vllm") is None:
-        fix = "pip install 'dfkd[vllm]' (it needs a GPU), or strategy.engine=transformers"
+        fix = "in dfkd's checkout: pip install '.[vllm]' (it needs a GPU), or strategy.engine=transformers"
         raise ConfigError("strategy.engine=vllm, but vllm is not installed", fix=fix)
 
 
