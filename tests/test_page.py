@@ -208,6 +208,14 @@ def test_pictures_stop_the_tabulator_only_where_they_scroll(page: Page) -> None:
     assert canvas.evaluate("box => box.scrollLeft") > 0
 
 
+def test_tables_fit_a_printed_page(page: Page) -> None:
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 between margins of 10 mm
+    page.emulate_media(media="print")
+    for kind in ("claims", "comparison"):
+        table = page.locator(f"table.{kind}").first
+        assert table.evaluate("table => table.scrollWidth") <= 718
+
+
 def test_comparisons_can_be_scrolled_with_the_keyboard(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     box = page.locator(".wide", has=page.locator("table.comparison")).first

@@ -61,6 +61,35 @@ def log(steps: int = 4, **facts: Any) -> list[dict[str, Any]]:
     return made
 
 
+def test_strategies_of_one_picture_are_told_apart_whatever_else_is_on_the_page() -> None:
+    page = style.looks(f"s{number:02}" for number in range(40))
+    first = page["s00"]
+    alike = [name for name, look in page.items() if (look.colour, look.style) == (first.colour, first.style)]
+    assert len(alike) > 1
+    for lines, names in ((True, alike[:2]), (False, ["s00", "s06"])):
+        own = style.told_apart(page, names, lines)
+        assert len({look.colour for look in own.values()}) == len(own)
+    assert style.told_apart(page, ["s00", "s01"]) == {name: page[name] for name in ("s00", "s01")}
+    assert style.told_apart(page, ["s00", "s06"]) == {name: page[name] for name in ("s00", "s06")}  # by line style
+
+
+def test_rows_of_the_gap_are_sorted_whatever_the_order_of_sets() -> None:
+    gaps = {"data": {name: (mean, mean, mean) for name, mean in (("b", -9.0), ("a", -9.0), ("c", -5.0), ("d", 0.5))}}
+    assert sorted("dcab", key=lambda name: outcomes._order(name, gaps)) == ["a", "b", "c", "d"]
+
+
+def test_long_names_of_classes_have_room() -> None:
+    labels = ["card payment fee charged twice abroad", "exchange rate that is wrong for a cash withdrawal", "top up"]
+    heights = []
+    for names in (["a", "b", "c"], labels):
+        one = run("a", records=log())
+        one.result.content["config"]["data"]["labels"] = names
+        figure = classes.histograms([one])
+        assert figure is not None
+        heights.append(figure.get_size_inches()[1])
+    assert heights[1] > 1.3 * heights[0]
+
+
 def looks_of(*runs: Run) -> dict[str, style.Look]:
     return style.looks(one.strategy for one in runs)
 

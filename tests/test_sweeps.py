@@ -132,6 +132,7 @@ def test_ranges_take_the_type_of_their_setting(yaml: Write, tmp_path: Path) -> N
         ({"search": {"train.clip": {"low": 2, "high": 1}}}, "'train.clip' has a wrong range.*low < high"),
         ({"search": {"train.clip": {"low": 0, "high": 1, "log": True}}}, "wrong range.*0 < low < high"),
         ({"search": {"train.clip": {"low": 0, "high": "x"}}}, "wrong end.*'x'"),
+        ({"search": {"train.clip": {"low": 1, "high": float("inf")}}}, "wrong end.*a finite number.*inf"),
         ({"search": {"train.clip": {"low": 0, "high": 1, "logg": True}}}, "unknown key 'logg'.*did you mean 'log'"),
         ({"search": {"train.clip": {"low": 0, "high": 1, "log": 3}}}, "wrong log"),
         ({"search": {"train.clip": [1, 2]}}, "'train.clip' has no values"),
@@ -152,6 +153,7 @@ def test_ranges_take_the_type_of_their_setting(yaml: Write, tmp_path: Path) -> N
         ({"search": {"train.steps": {"low": 3, "high": 5}}}, "'train.steps' is set, and searched"),
         ({"settings": {"run": "x"}}, "gives its trials their 'run'"),
         ({"objectives": []}, "'objectives' is empty"),
+        ({"objectives": ["agreement", "agreement"]}, "'objectives' has one twice"),
         ({"objectives": ["agrement"]}, "unknown objective 'agrement'.*did you mean 'agreement'"),
         ({"objectives": {"agreement": "up"}}, "wrong direction.*maximize or minimize"),
         ({"objectives": ["latency"]}, "'latency' needs timed passes.*multiply_adds"),
@@ -302,6 +304,13 @@ def test_three_objectives_are_drawn_in_two_panels(tmp_path: Path) -> None:
     draw_front(points, {0, 1}, ["a", "b", "c"], tmp_path / "x.svg")
     svg = (tmp_path / "x.svg").read_text()
     assert svg.count(">a</text>") == 2 and svg.count(">b</text>") == 1 and svg.count(">c</text>") == 1
+
+
+def test_trials_at_one_place_share_a_label(tmp_path: Path) -> None:
+    points = {0: (0.9, 5.0), 1: (0.9, 5.0), 2: (0.8, 4.0), 3: (0.9, 5.0)}
+    draw_front(points, {0, 1, 2, 3}, ["a", "b"], tmp_path / "x.svg")
+    svg = (tmp_path / "x.svg").read_text()
+    assert ">0, 1, 3</text>" in svg and ">1</text>" not in svg
 
 
 # the command

@@ -45,11 +45,20 @@ def _draw_panel(panel: Any, places: Mapping[int, tuple[float, float]], front: Co
         *columns, marker="s", markersize=7, color=BLUE, markeredgecolor="black", linewidth=1,
         linestyle=":" if joined else "none", label="beaten by none (with the trial's number)",
     )
-    for place, trial in best:
+    for place, trials in _by_place(best).items():
         white = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        panel.annotate(str(trial), place, xytext=(-7, 7), textcoords="offset points", ha="right", bbox=white)
+        shown = ", ".join(map(str, trials))
+        panel.annotate(shown, place, xytext=(-7, 7), textcoords="offset points", ha="right", bbox=white)
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     if min(place[0] for place in places.values()) > 1e5:
         panel.ticklabel_format(axis="x", style="sci", scilimits=(6, 6))
+
+
+def _by_place(best: Sequence[tuple[tuple[float, float], int]]) -> dict[tuple[float, float], list[int]]:
+    """Place -> the trials there: numbers of equal ones would lie on each other."""
+    found: dict[tuple[float, float], list[int]] = {}
+    for place, trial in best:
+        found.setdefault(place, []).append(trial)
+    return found

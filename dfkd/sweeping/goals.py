@@ -64,6 +64,8 @@ def read_objectives(given: Any) -> tuple[list[Objective], list[ConfigError]]:
     """
     wanted = {given: None} if isinstance(given, str) else given
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        if len({str(name) for name in wanted}) < len(wanted):
+            return [], [ConfigError("'objectives' has one twice", expected="each once", found=list(wanted))]
         wanted = {str(name): None for name in wanted}
     if not isinstance(wanted, Mapping) or not wanted:
         return [], [ConfigError("'objectives' is empty or no list", expected="names", fix=suggestion("", KNOWN))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import json
 from dataclasses import dataclass, replace
 from typing import Any, Mapping, Protocol
@@ -120,8 +121,9 @@ def _choices(key: str, values: Any) -> Choices:
 def _range(key: str, value: Mapping[str, Any]) -> Range:
     low, high, log = value.get("low"), value.get("high"), value.get("log", False)
     for end in (low, high):
-        if isinstance(end, bool) or not isinstance(end, (int, float)):
-            raise ConfigError(f"search: '{key}' has a wrong end", expected="a number", found=repr(end))
+        number = isinstance(end, (int, float)) and not isinstance(end, bool)
+        if not number or isinstance(end, float) and not math.isfinite(end):
+            raise ConfigError(f"search: '{key}' has a wrong end", expected="a finite number", found=repr(end))
     if not isinstance(log, bool):
         raise ConfigError(f"search: '{key}' has a wrong log", expected="true or false", found=repr(log))
     assert low is not None and high is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from dfkd import state
 from dfkd.report.pictures import classes, outcomes, pareto, training
 from dfkd.report.pictures.outcomes import Scores
 from dfkd.report.pictures.series import Run, load
-from dfkd.report.pictures.style import Look, drawn, looks
+from dfkd.report.pictures.style import Look, drawn, looks, told_apart
 from dfkd.report.results import Result, Setting
 from dfkd.report.table import student_names
 
@@ -111,7 +111,7 @@ def _gaps(names: dict[Setting, str], scores: Scores, shown: dict[str, Look]) -> 
 def _by_samples(results: Sequence[Result], scores: Scores, shown: dict[str, Look]) -> Iterator[Picture]:
     metrics = {result.setting.data: result.content["config"]["data"]["metric"] for result in results}
     for data, student, curves in outcomes.budgets(results, scores):
-        figure = outcomes.by_samples(curves, shown, metrics[data])
+        figure = outcomes.by_samples(curves, told_apart(shown, curves), metrics[data])
         yield from _picture("accuracy_by_samples", f"{data}, student {student}", figure)
 
 
@@ -120,15 +120,21 @@ def _by_cost(results: Sequence[Result], scores: Scores, shown: dict[str, Look]) 
     groups: dict[Setting, list[Result]] = defaultdict(list)
     for result in results:
         groups[result.setting._replace(student="")].append(result)
+    number = Counter((setting.data, setting.budget) for setting in groups)
     for setting, group in groups.items():
         kind, students = pareto.students_of(group, scores)
         metric = group[0].content["config"]["data"]["metric"]
-        figure = pareto.pareto(students, group[0].score("teacher"), kind, shown, metric)
-        title = f"{setting.data}, students of one teacher, {setting.budget}".rstrip(", ")
+        own = told_apart(shown, (student.strategy for student in pareto.telling(students)), lines=False)
+        figure = pareto.pareto(students, group[0].score("teacher"), kind, own, metric)
+        parts = [setting.data, "students of one teacher", setting.budget]
+        if number[setting.data, setting.budget] > 1:  # of several tables, or teachers
+            parts.append(setting.table or f"teacher {setting.teacher[:8]}")
+        title = ", ".join(filter(None, parts))
         yield from _picture("accuracy_by_cost", title, figure)
 
 
 def _of_setting(runs: Sequence[Run], title: str, shown: dict[str, Look]) -> Iterator[Picture]:
+    shown = told_apart(shown, dict.fromkeys(run.result.strategy for run in runs))
     drawing: dict[str, Callable[[], Figure | None]] = {
         "agreement": lambda: training.agreement(runs, shown),
         "loss": lambda: training.loss(runs, shown),

@@ -36,7 +36,8 @@ def histograms(runs: Sequence[Run]) -> Figure | None:
     if not found:
         return None
     names = [wrapped(str(name), 22) for name in runs[0].result.content["config"]["data"]["labels"]]
-    lines = len(names) if len(names) <= NAMED else NAMED / 2
+    # every class has as much room as the longest name takes
+    lines = len(names) * max(name.count("\n") + 1 for name in names) if len(names) <= NAMED else NAMED / 2
     titles = {strategy: wrapped(strategy, TITLE_LETTERS) for strategy in sorted(found, key=rank)}
     height = 0.75 + 0.17 * max(lines, 3)
     figure, all_axes = panels(len(found), COLUMNS, height, titles.values(), sharey=True, sharex=True)

@@ -105,7 +105,7 @@ def gaps(scores: Mapping[str, Mapping[str, Scored]], looks: Mapping[str, Look]) 
     shown = {title: found for title, found in shown.items() if found}
     if not shown:
         return None
-    strategies = sorted({name for found in shown.values() for name in found}, key=lambda name: _mean_gap(name, shown))
+    strategies = sorted({name for found in shown.values() for name in found}, key=lambda name: _order(name, shown))
     names = [wrapped(name, 30) for name in strategies]
     lines = [name.count("\n") + 1 for name in names]
     places = [sum(lines[:number]) + own / 2 for number, own in enumerate(lines)]  # long names take more room
@@ -128,10 +128,14 @@ def _title(name: str, found: Mapping[str, Scored]) -> str:
     return f"{wrapped(name, TITLE_LETTERS)}\n({width:.1f} points)"
 
 
-def _mean_gap(name: str, shown: Mapping[str, Mapping[str, Any]]) -> float:
-    """To sort by; a data set that hardly has a gap counts no more than the scale shows of it."""
+def _order(name: str, shown: Mapping[str, Mapping[str, Any]]) -> tuple[float, float, str]:
+    """To sort by: the mean gap, of which a data set that hardly has one counts no more than the scale shows of it.
+
+    Rows beyond the scale are sorted by the mean that it is, and equal ones by name.
+    """
     low, high = (value / 100 for value in SCALE)
-    return statistics.fmean(min(max(found[name][0], low), high) for found in shown.values() if name in found)
+    gaps = [found[name][0] for found in shown.values() if name in found]
+    return statistics.fmean(min(max(gap, low), high) for gap in gaps), statistics.fmean(gaps), name
 
 
 def _dot(axes: Axes, place: float, gap: tuple[float, float, float], look: Look) -> None:

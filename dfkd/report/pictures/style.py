@@ -38,7 +38,7 @@ CROWDED = 8
 
 @dataclass(frozen=True)
 class Look:
-    """What a strategy is drawn with, the same in all pictures of a page."""
+    """What a strategy is drawn with, the same in all pictures of a page unless two in one would look alike."""
 
     colour: str
     style: Any
@@ -53,6 +53,19 @@ def looks(strategies: Iterable[str]) -> dict[str, Look]:
     free = (Look(*parts) for parts in zip(cycle(COLOURS), cycle(STYLES), cycle(MARKERS)))
     names = list(dict.fromkeys(strategies))
     return {name: REFERENCES.get(name) or next(free) for name in sorted(names, key=rank)}
+
+
+def told_apart(shown: Mapping[str, Look], strategies: Iterable[str], lines: bool = True) -> dict[str, Look]:
+    """The page's looks of one picture's strategies; looks of their own where two would look alike.
+
+    Args:
+        shown: the page's.
+        strategies: of the picture. Of more than twelve some share colour and line style, and differ in their marker.
+        lines: whether the picture has lines; if not, two may not even share their colour.
+    """
+    own = {name: shown[name] for name in strategies}
+    unlike = {(look.colour, look.style if lines else "") for look in own.values()}
+    return own if len(unlike) == len(own) else looks(own)
 
 
 def rank(strategy: str) -> tuple[int, str]:
