@@ -531,7 +531,7 @@ def test_the_command_writes_what_the_file_is_called_like(
     run(monkeypatch, "table", "results", "--format", "csv")
     assert capsys.readouterr().out == Path("made.csv").read_text()
     for wrong, said in (
-        (["--out", "docs"], "'docs' is there already"),
+        (["--out", "docs"], "'docs' is there already"), (["--out", "made.csv/x.md"], "'made.csv' is a file"),
         (["--format", "pdf"], "unknown format 'pdf'"), (["--student", "small"], "--student goes with --paper"),
         (["--paper", "as_dfd", "--format", "csv"], "written as Markdown alone"),
     ):

@@ -6,7 +6,11 @@ is to be quick.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
+
+from dfkd.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -18,3 +22,18 @@ app = typer.Typer(
 Overrides = typer.Argument(
     None, metavar="[KEY=VALUE]...", help="Settings; values are read as YAML.", show_default=False
 )
+
+
+def require_file(out: Path | None) -> None:
+    """Refuse a path that no file can be written to, before any work.
+
+    Raises:
+        ConfigError: it is a folder, or a file stands where one of its folders would be.
+    """
+    if out is None:
+        return
+    if out.is_dir():
+        raise ConfigError(f"'{out}' is there already", expected="a file", found="a folder", fix="choose another --out")
+    blocked = next((folder for folder in out.parents if folder.exists() and not folder.is_dir()), None)
+    if blocked is not None:
+        raise ConfigError(f"'{blocked}' is a file", expected=f"a folder, for {out.name}", fix="choose another --out")

@@ -11,7 +11,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from dfkd.commands._app import Overrides, app
+from dfkd.commands._app import Overrides, app, require_file
 from dfkd.console import Bar, console, quiet_libraries, scores_line
 from dfkd.errors import ConfigError
 
@@ -110,6 +110,7 @@ def attack(
     """
     from dfkd import attacking
 
+    require_file(out)
     quiet_libraries()
     chosen = names or ["characters", "neighbours"]
     settings = attacking.Settings(items, seed, column)

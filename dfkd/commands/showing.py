@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dfkd.commands._app import app
+from dfkd.commands._app import app, require_file
 from dfkd.console import console, quiet_libraries
 from dfkd.errors import ConfigError, suggestion
 
@@ -37,7 +37,7 @@ def report(
     from dfkd.report import page, results, table
     from dfkd.report.pictures import album, outcomes
 
-    _require_file(out)
+    require_file(out)
     if pictures is not None and pictures.is_file():
         fix = "choose another folder with --pictures"
         raise ConfigError(f"'{pictures}' is there already", expected="a folder", found="a file", fix=fix)
@@ -81,7 +81,7 @@ def table(
     from dfkd import config, tabling
     from dfkd.report import document, paper as papers
 
-    _require_file(out)
+    require_file(out)
     chosen = _format(form, out, document.FORMATS)
     if paper is not None:
         if chosen != "markdown":
@@ -108,7 +108,7 @@ def claims(
     from dfkd import config, tabling
     from dfkd.report import claims as claiming
 
-    _require_file(out)
+    require_file(out)
     path = config.find_yaml(PAPERS, file)
     verdicts = claiming.judge(path, [run for grid in tabling.grids([folder]) for run in grid.results])
     if out is not None:
@@ -143,16 +143,6 @@ def _format(form: str | None, out: Path | None, known: Mapping[str, str]) -> str
     if form not in known:
         raise ConfigError(f"unknown format '{form}'", fix=suggestion(form, known))
     return form
-
-
-def _require_file(out: Path | None) -> None:
-    """Refuse a folder before any work.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    if out is not None and out.is_dir():
-        raise ConfigError(f"'{out}' is there already", expected="a file", found="a folder", fix="choose another --out")
 
 
 def _deliver(text: str, out: Path | None) -> None:
