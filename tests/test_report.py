@@ -336,6 +336,7 @@ def test_claims_are_shown_where_there_are_some(tmp_path: Path, numbers: Any) -> 
     html = (tmp_path / "with.html").read_text()
     assert "&lt;b&gt;It works" in html and "we &amp; you" in html and ">fails<" in html and "against 0.8" in html
     assert ">g, &lt;i&gt;small<" in html and ">holds so far (1 seed)<" in html and ">h, big<" in html
+    assert html.count("&lt;b&gt;It works") == 1  # once, with both verdicts below it
     assert "Claims" not in (tmp_path / "without.html").read_text()
 
 

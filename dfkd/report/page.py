@@ -80,16 +80,11 @@ def write_page(
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         made=made, columns=table.COLUMNS, notes=table.notes(made), overviews=overview.overviews(results, scores),
         comparisons=sections.sections(grids), comparison_notes=sections.NOTES,
-        claims=[_claim(claim) for claim in sorted(claims, key=_untold)], logged=any(map(_is_logged, results)),
+        claims=_claims(claims), logged=any(map(_is_logged, results)),
         chapters=[_chapter(*numbered) for numbered in enumerate(chapters)],
         **_browser(browser.browse(results)), **_details(results),
     )
     state.write_text(out, html)
-
-
-def _untold(claim: Claim) -> bool:
-    """Whether nothing was run that tells: what holds or fails comes first."""
-    return claim.said == NOT_RUN
 
 
 def _is_logged(result: Result) -> bool:
@@ -101,9 +96,25 @@ def _own(name: str) -> str:
     return files("dfkd.report").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
 
 
-def _claim(claim: Claim) -> dict[str, Any]:
-    texts = {name: str(getattr(claim, name)) for name in ("claim", "who", "said", "where")}
-    return {**texts, "lines": _lines(claim.numbers)}
+def _claims(verdicts: Sequence[Claim]) -> list[dict[str, Any]]:
+    """Each claim once, with what every grid and student says of it; those of which nothing was run come last."""
+    groups: dict[tuple[str, str], list[Claim]] = defaultdict(list)
+    for verdict in verdicts:
+        groups[str(verdict.claim), str(verdict.who)].append(verdict)
+    made = [
+        {"claim": claim, "who": who, "verdicts": [_verdict(one) for one in sorted(found, key=_untold)]}
+        for (claim, who), found in groups.items()
+    ]
+    return sorted(made, key=lambda group: all(one["said"] == NOT_RUN for one in group["verdicts"]))
+
+
+def _untold(claim: Claim) -> bool:
+    """Whether nothing was run that tells: what holds or fails comes first."""
+    return claim.said == NOT_RUN
+
+
+def _verdict(claim: Claim) -> dict[str, Any]:
+    return {"said": str(claim.said), "where": str(claim.where), "lines": _lines(claim.numbers)}
 
 
 def _lines(numbers: Any) -> list[str]:
